@@ -1,0 +1,2 @@
+//! e2e/agent
+fn main() {}

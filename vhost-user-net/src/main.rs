@@ -1,0 +1,2 @@
+//! vhost-user-net
+fn main() {}
