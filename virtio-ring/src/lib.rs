@@ -1,1 +1,24 @@
+//! The rings of virtio 1.x.
 #![no_std]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod chain;
+mod error;
+mod indirect;
+mod mem;
+mod pool;
+mod protocol;
+mod ring;
+mod split;
+
+pub use error::{ChainFault, Fault, RegionError, RingError};
+pub use mem::{
+    Access, GuestAddr, GuestMemory, GuestSlice, HeapBlock, HeapMemory, MappedArea, Region, RegionMemory, RingMem,
+};
+pub use pool::{Chain, Chains, MAX_SEGMENTS, View};
+pub use ring::{
+    ChainSink, DeviceRing, DriverRing, Element, Full, Handle, Notify, Peeked, QueueConfig, QueueState, Token, Used,
+};
+pub use split::{SplitDevice, SplitDriver, SplitSizes};

@@ -1,0 +1,134 @@
+//! The rules of a chain, which are the same in every format.
+
+use crate::error::ChainFault;
+use crate::mem::{Access, GuestAddr, GuestMemory, GuestSlice};
+use crate::ring::{ChainSink, Element};
+
+/// `VIRTQ_DESC_F_NEXT`: the chain goes on.
+#[doc(alias = "VRING_DESC_F_NEXT")]
+pub(crate) const NEXT: u16 = 1;
+/// `VIRTQ_DESC_F_WRITE`: the device writes to this buffer.
+#[doc(alias = "VRING_DESC_F_WRITE")]
+pub(crate) const WRITE: u16 = 2;
+/// `VIRTQ_DESC_F_INDIRECT`: the buffer is a table of descriptors.
+#[doc(alias = "VRING_DESC_F_INDIRECT")]
+pub(crate) const INDIRECT: u16 = 4;
+
+/// Bytes of one descriptor in a table.
+pub(crate) const DESC_LEN: usize = 16;
+/// Most entries of a table.
+const MAX_TABLE: u32 = 32_768;
+
+/// One descriptor, read once into the host.
+#[derive(Clone, Copy)]
+pub(crate) struct Descriptor {
+    pub(crate) addr: u64,
+    pub(crate) len: u32,
+    pub(crate) flags: u16,
+    pub(crate) next: u16,
+}
+
+impl Descriptor {
+    /// From the two little-endian words of the table, already in the host's order.
+    #[inline]
+    pub(crate) const fn from_words(addr: u64, rest: u64) -> Self {
+        Self { addr, len: rest as u32, flags: (rest >> 32) as u16, next: (rest >> 48) as u16 }
+    }
+
+    #[inline]
+    pub(crate) const fn into_words(self) -> (u64, u64) {
+        (self.addr, self.len as u64 | (self.flags as u64) << 32 | (self.next as u64) << 48)
+    }
+}
+
+/// What has been seen of a chain so far.
+pub(crate) struct Walk<'s, S> {
+    sink: &'s mut S,
+    writable: bool,
+    bytes: u32,
+}
+
+impl<'s, S: ChainSink> Walk<'s, S> {
+    #[inline]
+    pub(crate) fn new(sink: &'s mut S) -> Self {
+        Self { sink, writable: false, bytes: 0 }
+    }
+
+    /// Checks one element and hands it on.
+    #[inline]
+    pub(crate) fn element(&mut self, d: Descriptor) -> Result<(), ChainFault> {
+        let addr = GuestAddr(d.addr);
+        let writable = d.flags & WRITE != 0;
+        if self.writable && !writable {
+            return Err(ChainFault::ReadableBehindWritable { addr });
+        }
+        self.writable = writable;
+        self.bytes = self.bytes.checked_add(d.len).ok_or(ChainFault::TooManyBytes)?;
+        self.sink.push(Element { addr, len: d.len, writable })
+    }
+
+    /// Walks the table that `d` names (virtio 1.3, 2.7.5.3). Its `WRITE` flag means nothing.
+    pub(crate) fn indirect<M: GuestMemory>(&mut self, mem: &M, d: Descriptor) -> Result<(), ChainFault> {
+        let entries = d.len.div_euclid(DESC_LEN as u32);
+        if entries == 0 || entries > MAX_TABLE || !d.len.is_multiple_of(DESC_LEN as u32) {
+            return Err(ChainFault::IndirectLen { len: d.len });
+        }
+        let size = entries as u16; // 32768 at most
+        let table = Table { mem, addr: GuestAddr(d.addr), len: d.len as usize };
+        let whole = mem.translate(table.addr, table.len, Access::Read)?;
+        let mut index = 0;
+        // As many steps as the table has entries are enough for every chain without a loop.
+        for _ in 0..size {
+            let entry = table.read(whole, index)?;
+            if entry.flags & INDIRECT != 0 {
+                return Err(ChainFault::Indirect);
+            }
+            self.element(entry)?;
+            if entry.flags & NEXT == 0 {
+                return Ok(());
+            }
+            if entry.next >= size {
+                return Err(ChainFault::Next { next: entry.next, size });
+            }
+            index = entry.next;
+        }
+        Err(ChainFault::TooLong { max: size })
+    }
+}
+
+/// An indirect table in guest memory; it may lie across regions.
+struct Table<'m, M> {
+    mem: &'m M,
+    addr: GuestAddr,
+    len: usize,
+}
+
+impl<M: GuestMemory> Table<'_, M> {
+    /// Reads entry `index`, which is below the table's size, once. `whole` is the table's translated prefix.
+    #[inline]
+    fn read(&self, whole: GuestSlice<'_>, index: u16) -> Result<Descriptor, ChainFault> {
+        let offset = usize::from(index).wrapping_mul(DESC_LEN); // below 2^19
+        let mut bytes = [0_u8; DESC_LEN];
+        if whole.len() == self.len {
+            whole.skip(offset).read(&mut bytes);
+        } else {
+            self.read_across(offset, &mut bytes)?;
+        }
+        let word = u128::from_le_bytes(bytes);
+        Ok(Descriptor::from_words(word as u64, (word >> 64) as u64))
+    }
+
+    #[cold]
+    fn read_across(&self, offset: usize, bytes: &mut [u8; DESC_LEN]) -> Result<(), ChainFault> {
+        let mut left: &mut [u8] = bytes;
+        let mut addr = self.addr.checked_add(offset as u64);
+        while !left.is_empty() {
+            let at = addr.ok_or(ChainFault::TooManyBytes)?;
+            let part = self.mem.translate(at, left.len(), Access::Read)?;
+            let n = part.read(left);
+            addr = at.checked_add(n as u64);
+            left = left.get_mut(n..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}

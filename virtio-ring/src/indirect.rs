@@ -1,0 +1,58 @@
+//! Indirect tables on the driver's side.
+#![expect(unsafe_code, reason = "calls the unsafe accessors of the memory seam")]
+
+use crate::chain::{DESC_LEN, NEXT};
+use crate::error::RingError;
+use crate::mem::{GuestAddr, GuestMemory, RingMem};
+use crate::ring::Element;
+use crate::split::describe;
+
+/// One table of `entries` descriptors for each descriptor of a ring, allocated once.
+#[derive(Debug)]
+pub(crate) struct IndirectTables<A> {
+    area: A,
+    addr: GuestAddr,
+    tables: u16,
+    entries: u16,
+}
+
+#[expect(clippy::arithmetic_side_effects, reason = "u16 * u16 * 16 fits any usize that Linux runs on")]
+impl<A: RingMem> IndirectTables<A> {
+    pub(crate) fn new<M: GuestMemory<Area = A>>(
+        mem: &M,
+        addr: GuestAddr,
+        tables: u16,
+        entries: u16,
+    ) -> Result<Self, RingError> {
+        let area = mem.ring_area(addr, usize::from(tables) * usize::from(entries) * DESC_LEN)?;
+        if !addr.0.is_multiple_of(16) || !area.is_aligned(16) {
+            return Err(RingError::Misaligned { addr, align: 16 });
+        }
+        Ok(Self { area, addr, tables, entries })
+    }
+
+    #[inline]
+    pub(crate) fn fits(&self, elements: usize) -> bool {
+        elements <= usize::from(self.entries)
+    }
+
+    /// Writes `elements` to the table of descriptor `index`; returns the table's address and its length in bytes.
+    pub(crate) fn write(&self, index: u16, elements: &[Element]) -> Option<(GuestAddr, u32)> {
+        if index >= self.tables || !self.fits(elements.len()) {
+            return None;
+        }
+        let start = usize::from(index) * usize::from(self.entries) * DESC_LEN;
+        let mut at = start;
+        for (next, e) in (1_u16..).zip(elements) {
+            let more = if usize::from(next) == elements.len() { 0 } else { NEXT };
+            let (addr, rest) = describe(e, more, if more == 0 { 0 } else { next }).into_words();
+            // SAFETY: `index < tables` and at most `entries` elements: inside of the area that `new` translated, which
+            // is aligned to 16.
+            unsafe { self.area.write64(at, addr.to_le()) };
+            // SAFETY: as above.
+            unsafe { self.area.write64(at + 8, rest.to_le()) };
+            at += DESC_LEN;
+        }
+        Some((self.addr.checked_add(start as u64)?, (at - start) as u32))
+    }
+}

@@ -1,0 +1,195 @@
+//! What every ring is to the code that uses it, whatever its format.
+
+use crate::error::{ChainFault, RingError};
+use crate::mem::{GuestAddr, GuestMemory};
+
+/// One buffer of a chain, before translation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Element {
+    /// Where the buffer begins.
+    pub addr: GuestAddr,
+    /// Length in bytes.
+    pub len: u32,
+    /// True if the device writes to it, false if it reads from it.
+    pub writable: bool,
+}
+
+/// Takes the elements of a chain, in order, while the ring walks it.
+pub trait ChainSink {
+    /// Takes one element.
+    ///
+    /// # Errors
+    /// Anything that makes the chain useless; the walk ends there.
+    fn push(&mut self, element: Element) -> Result<(), ChainFault>;
+}
+
+/// The right and the duty to complete one chain: not `Clone`, given back to the ring by `complete` or `rewind`.
+///
+/// Four bytes, so that it fits beside a request in whatever asynchronous machinery a back end has.
+#[derive(PartialEq, Eq, Debug)]
+#[must_use = "a chain that is not completed is lost to the driver"]
+pub struct Token(pub(crate) u16);
+
+/// Whether the peer wants to be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a peer that is not notified may sleep forever"]
+pub enum Notify {
+    /// Send a notification: a kick from the driver, a call from the device.
+    Needed,
+    /// The peer does not need one.
+    Suppressed,
+}
+
+impl Notify {
+    /// True for [`Notify::Needed`].
+    #[inline]
+    pub const fn is_needed(self) -> bool {
+        matches!(self, Self::Needed)
+    }
+}
+
+/// Where a device stands in a ring, in the format of vhost's `VHOST_GET_VRING_BASE`.
+///
+/// For a split ring: the next available index in the low 16 bits; the used index is in the ring itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[doc(alias = "vhost_vring_state")]
+pub struct QueueState(pub u32);
+
+/// Geometry and features of one queue. Frozen once a ring is made from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct QueueConfig {
+    /// Entries.
+    pub size: u16,
+    /// Descriptor table.
+    pub desc: GuestAddr,
+    /// Driver area: the available ring.
+    pub driver: GuestAddr,
+    /// Device area: the used ring.
+    pub device: GuestAddr,
+    /// `VIRTIO_F_EVENT_IDX` was negotiated.
+    pub event_idx: bool,
+    /// `VIRTIO_F_INDIRECT_DESC` was negotiated.
+    pub indirect: bool,
+}
+
+/// A chain at the front of the ring. Dropped, it stays there.
+#[must_use = "a chain that is only peeked at stays in the ring"]
+pub struct Peeked<'r, R: DeviceRing> {
+    pub(crate) ring: &'r mut R,
+    pub(crate) token: Token,
+    pub(crate) fault: Option<ChainFault>,
+}
+
+impl<R: DeviceRing> Peeked<'_, R> {
+    /// What is wrong with the chain, if anything: it is then to be completed with length 0.
+    #[inline]
+    pub const fn fault(&self) -> Option<ChainFault> {
+        self.fault
+    }
+
+    /// Takes the chain: the next peek sees the one behind it.
+    #[inline]
+    pub fn accept(self) -> Token {
+        self.ring.accept(&self.token);
+        self.token
+    }
+}
+
+/// The device's side of a ring.
+pub trait DeviceRing: Sized {
+    /// Walks the next available chain into `sink` without taking it. `None` if the ring is empty.
+    ///
+    /// # Errors
+    /// [`RingError`] once, when the driver broke the ring; after that the ring looks empty. The error stays at
+    /// [`fault`](Self::fault).
+    fn peek<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+    ) -> Result<Option<Peeked<'_, Self>>, RingError>;
+
+    /// Moves past a chain that was peeked at: what [`Peeked::accept`] calls.
+    #[doc(hidden)]
+    fn accept(&mut self, token: &Token);
+
+    /// Gives back the chain that was accepted last: the next peek sees it again. Several chains are given back newest
+    /// first.
+    fn rewind(&mut self, token: Token);
+
+    /// Writes the used entry of a chain, not yet visible to the driver. `written` is the number of bytes written to
+    /// the chain, from its first writable byte on without a gap.
+    fn complete(&mut self, token: Token, written: u32);
+
+    /// Makes every completed chain visible at once, and says whether the driver wants a call for them.
+    fn flush(&mut self) -> Notify;
+
+    /// Asks the driver for kicks. False if chains became available meanwhile: serve them first, or sleep forever.
+    #[must_use = "false means that there is work to do before sleeping"]
+    fn arm(&mut self) -> bool;
+
+    /// Tells the driver that kicks are not needed.
+    fn disarm(&mut self);
+
+    /// Where the device stands: the first chain that was not accepted.
+    fn state(&self) -> QueueState;
+
+    /// Entries of the ring.
+    fn size(&self) -> u16;
+
+    /// The violation that stopped this ring, if one did.
+    fn fault(&self) -> Option<RingError>;
+}
+
+/// A chain that the driver added: names it until the device has used it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Handle(pub u16);
+
+/// The ring has not enough free descriptors for a chain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("ring has {free} free descriptors, {needed} are needed")]
+pub struct Full {
+    /// Descriptors that are free.
+    pub free: u16,
+    /// Descriptors that the chain takes.
+    pub needed: usize,
+}
+
+/// A chain that the device has used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Used {
+    /// The chain.
+    pub handle: Handle,
+    /// Bytes that the device says it wrote; never more than the chain's writable bytes.
+    pub len: u32,
+}
+
+/// The driver's side of a ring.
+pub trait DriverRing {
+    /// Adds a chain, not yet visible to the device: readable elements first, at least one element.
+    ///
+    /// # Errors
+    /// [`Full`]: reap used chains first.
+    fn add(&mut self, elements: &[Element]) -> Result<Handle, Full>;
+
+    /// Makes every added chain visible at once, and says whether the device wants a kick for them.
+    fn flush(&mut self) -> Notify;
+
+    /// The next chain that the device has used, or `None`.
+    ///
+    /// # Errors
+    /// [`RingError`] once, when the device broke the ring; after that nothing is used any more.
+    fn poll_used(&mut self) -> Result<Option<Used>, RingError>;
+
+    /// Asks the device for calls. False if chains were used meanwhile.
+    #[must_use = "false means that there are used chains to reap before sleeping"]
+    fn arm(&mut self) -> bool;
+
+    /// Tells the device that calls are not needed.
+    fn disarm(&mut self);
+
+    /// Descriptors that are free.
+    fn free_slots(&self) -> u16;
+
+    /// Entries of the ring.
+    fn size(&self) -> u16;
+}

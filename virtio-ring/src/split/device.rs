@@ -1,0 +1,217 @@
+//! The device's side of a split ring.
+
+use super::layout::{Layout, NO_NOTIFY};
+use crate::chain::{Descriptor, INDIRECT, NEXT, Walk};
+use crate::error::{ChainFault, RingError};
+use crate::mem::{GuestMemory, RingMem};
+use crate::protocol::{self, Side};
+use crate::ring::{ChainSink, DeviceRing, Notify, Peeked, QueueConfig, QueueState, Token};
+
+/// The device's side of a split ring.
+///
+/// Aligned so that the private state of two neighbours never shares a pair of cachelines.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct SplitDevice<A> {
+    layout: Layout<A>,
+    /// The next entry of the available ring to peek at.
+    next_avail: u16,
+    /// The driver's index, as last loaded.
+    avail_idx: u16,
+    /// The next entry of the used ring to write.
+    next_used: u16,
+    /// The index that the driver sees.
+    published: u16,
+    event_idx: bool,
+    indirect: bool,
+    /// Without event index: what `used.flags` says.
+    silent: bool,
+    fault: Option<RingError>,
+}
+
+impl<A: RingMem> SplitDevice<A> {
+    /// Starts a queue where `state` says.
+    ///
+    /// # Errors
+    /// [`RingError`] if size, addresses or state cannot be.
+    pub fn new<M: GuestMemory<Area = A>>(mem: &M, config: &QueueConfig, state: QueueState) -> Result<Self, RingError> {
+        let layout = Layout::map(mem, config)?;
+        let next_avail = state.0 as u16;
+        // The used index lives in the ring: whoever served the queue before left it there.
+        let used = layout.used_idx_acquire();
+        if next_avail.wrapping_sub(used) > config.size {
+            return Err(RingError::State { avail: next_avail, used, size: config.size });
+        }
+        Ok(Self {
+            layout,
+            next_avail,
+            avail_idx: next_avail,
+            next_used: used,
+            published: used,
+            event_idx: config.event_idx,
+            indirect: config.indirect,
+            silent: false,
+            fault: None,
+        })
+    }
+
+    /// Reads the driver's index; true if there is something new.
+    fn reload(&mut self) -> Result<bool, RingError> {
+        if self.fault.is_some() {
+            return Ok(false);
+        }
+        let idx = self.layout.avail_idx_acquire();
+        let size = self.layout.size();
+        // Chains that the driver has not got back cannot be made available again.
+        if idx.wrapping_sub(self.published) > size || idx.wrapping_sub(self.next_avail) > size {
+            return Err(self.fail(RingError::AvailIndex { idx, used: self.published, size }));
+        }
+        self.avail_idx = idx;
+        Ok(idx != self.next_avail)
+    }
+
+    #[cold]
+    fn fail(&mut self, error: RingError) -> RingError {
+        self.fault = Some(error);
+        self.avail_idx = self.next_avail;
+        error
+    }
+
+    /// A chain that is more than one direct descriptor, beginning with `d`.
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &self,
+        mem: &M,
+        mut walk: Walk<'_, S>,
+        mut d: Descriptor,
+    ) -> Result<(), ChainFault> {
+        let size = self.layout.size();
+        // As many steps as there are descriptors are enough for every chain without a loop.
+        for _ in 0..size {
+            if d.flags & INDIRECT != 0 {
+                if !self.indirect || d.flags & NEXT != 0 {
+                    return Err(ChainFault::Indirect);
+                }
+                return walk.indirect(mem, d);
+            }
+            walk.element(d)?;
+            if d.flags & NEXT == 0 {
+                return Ok(());
+            }
+            if d.next >= size {
+                return Err(ChainFault::Next { next: d.next, size });
+            }
+            d = self.layout.descriptor(d.next);
+        }
+        Err(ChainFault::TooLong { max: size })
+    }
+}
+
+impl<A: RingMem> DeviceRing for SplitDevice<A> {
+    #[inline]
+    fn peek<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+    ) -> Result<Option<Peeked<'_, Self>>, RingError> {
+        if self.next_avail == self.avail_idx && !self.reload()? {
+            return Ok(None);
+        }
+        let head = self.layout.avail_entry(self.next_avail);
+        let size = self.layout.size();
+        if head >= size {
+            return Err(self.fail(RingError::Head { head, size }));
+        }
+        let d = self.layout.descriptor(head);
+        let mut walk = Walk::new(sink);
+        let walked = if d.flags & (NEXT | INDIRECT) == 0 { walk.element(d) } else { self.walk(mem, walk, d) };
+        let fault = walked.err();
+        Ok(Some(Peeked { ring: self, token: Token(head), fault }))
+    }
+
+    #[inline]
+    fn accept(&mut self, _token: &Token) {
+        self.next_avail = self.next_avail.wrapping_add(1);
+    }
+
+    #[inline]
+    fn rewind(&mut self, _token: Token) {
+        self.next_avail = self.next_avail.wrapping_sub(1);
+    }
+
+    #[inline]
+    fn complete(&mut self, token: Token, written: u32) {
+        self.layout.set_used_entry(self.next_used, token.0.into(), written);
+        self.next_used = self.next_used.wrapping_add(1);
+    }
+
+    #[inline]
+    fn flush(&mut self) -> Notify {
+        let (old, new) = (self.published, self.next_used);
+        if old == new {
+            return Notify::Suppressed;
+        }
+        // virtio 1.3, 2.7.8.2: idx after the entries. Partner: the acquire load in the driver's `poll_used`.
+        self.layout.set_used_idx(new);
+        self.published = new;
+        protocol::must_notify(self, old, new)
+    }
+
+    #[inline]
+    fn arm(&mut self) -> bool {
+        protocol::arm(self)
+    }
+
+    #[inline]
+    fn disarm(&mut self) {
+        // With event index nothing needs doing: `avail_event` stays behind, and the driver is silent until it wraps.
+        if !self.event_idx && !self.silent {
+            self.silent = true;
+            self.layout.set_used_flags(NO_NOTIFY);
+        }
+    }
+
+    fn state(&self) -> QueueState {
+        QueueState(self.next_avail.into())
+    }
+
+    #[inline]
+    fn size(&self) -> u16 {
+        self.layout.size()
+    }
+
+    fn fault(&self) -> Option<RingError> {
+        self.fault
+    }
+}
+
+impl<A: RingMem> Side for SplitDevice<A> {
+    #[inline]
+    fn fence(&self) {
+        self.layout.full_fence();
+    }
+
+    #[inline]
+    fn peer_wants(&self, old: u16, new: u16) -> bool {
+        if self.event_idx {
+            protocol::passed(self.layout.used_event(), old, new)
+        } else {
+            self.layout.avail_flags() & NO_NOTIFY == 0
+        }
+    }
+
+    #[inline]
+    fn ask(&mut self) {
+        if self.event_idx {
+            self.layout.set_avail_event(self.next_avail);
+        } else if self.silent {
+            self.silent = false;
+            self.layout.set_used_flags(0);
+        }
+    }
+
+    #[inline]
+    fn has_work(&mut self) -> bool {
+        // An index that cannot be is work as well: the next peek reports it.
+        self.fault.is_none() && self.layout.avail_idx_acquire() != self.next_avail
+    }
+}
