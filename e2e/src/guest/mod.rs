@@ -1,0 +1,279 @@
+//! A running guest: started from a [`GuestSpec`], read line by line, gone without a trace when dropped.
+
+mod command;
+mod process;
+
+use crate::setup::Assets;
+use crate::{Error, Line, Plan};
+pub(crate) use command::{accelerate, inside};
+use guest_agent::Console;
+pub(crate) use process::{Process, Text};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// Kernel lines that a QEMU guest can boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kernel {
+    /// Linux 6.1, Debian 12's own.
+    K6_1,
+    /// Linux 6.12; on Ubuntu the newest kernel of the system's own.
+    K6_12,
+}
+
+impl Kernel {
+    /// First and last part of package names that hold such a kernel, best first.
+    pub(crate) fn package_patterns(self) -> [(&'static str, &'static str); 2] {
+        match self {
+            Self::K6_1 => [("linux-image-6.1.", "-cloud-amd64"), ("linux-image-6.1.", "-generic")],
+            Self::K6_12 => [("linux-image-6.12.", "-cloud-amd64"), ("linux-image-6.", "-generic")],
+        }
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::K6_1 => "6.1",
+            Self::K6_12 => "6.12",
+        })
+    }
+}
+
+/// Kinds of guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// User Mode Linux: a process, no KVM and no root.
+    Uml,
+    /// QEMU with a kernel of Debian's.
+    Qemu(Kernel),
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Uml, Self::Qemu(Kernel::K6_1), Self::Qemu(Kernel::K6_12)];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uml => f.write_str("uml"),
+            Self::Qemu(kernel) => write!(f, "qemu-{kernel}"),
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+    /// `qemu` alone is the one with the newest kernel.
+    fn from_str(s: &str) -> Result<Self, Error> {
+        match s {
+            "uml" => Ok(Self::Uml),
+            "qemu" | "qemu-6.12" => Ok(Self::Qemu(Kernel::K6_12)),
+            "qemu-6.1" => Ok(Self::Qemu(Kernel::K6_1)),
+            _ => Err(Error::Unsupported("kinds of guests are uml, qemu, qemu-6.1 and qemu-6.12")),
+        }
+    }
+}
+
+/// The guest's only network card.
+#[derive(Clone, Debug)]
+pub enum Nic {
+    /// A vhost-user device.
+    VhostUser {
+        /// Its unix socket.
+        socket: PathBuf,
+        /// The guest listens there and the device side connects; QEMU only.
+        listen: bool,
+    },
+    /// The guest program's own card on a tap in a network namespace: what ours is compared with. Needs root.
+    Tap {
+        /// The namespace, as `ip netns` knows it.
+        namespace: String,
+        /// The tap.
+        tap: String,
+    },
+}
+
+impl Nic {
+    /// A vhost-user device that listens at `socket`.
+    pub fn vhost_user(socket: impl Into<PathBuf>) -> Self {
+        Self::VhostUser { socket: socket.into(), listen: false }
+    }
+}
+
+/// How a guest is to be booted.
+#[derive(Clone, Debug)]
+pub struct GuestSpec {
+    /// Which program and kernel.
+    pub kind: Kind,
+    /// Its network card.
+    pub nic: Nic,
+    /// What it does.
+    pub plan: Plan,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Queue pairs of the card, and processors to use them; QEMU only, User Mode Linux has one processor and
+    /// takes the queues that the device offers.
+    pub queues: u16,
+    /// Offer packed rings (QEMU; User Mode Linux takes them when the device offers them).
+    pub packed: bool,
+    /// More properties of QEMU's `virtio-net-pci`, such as `rx_queue_size=1024`.
+    pub device_options: Vec<String>,
+    /// More arguments for the guest's program.
+    pub extra_arguments: Vec<String>,
+    /// Time from start to exit after which the guest is killed.
+    pub deadline: Duration,
+    /// File that keeps the console.
+    pub console: PathBuf,
+}
+
+impl GuestSpec {
+    /// One queue pair, split rings, the memory that the kind needs, three minutes, and a console file in the
+    /// folder for temporary files.
+    pub fn new(kind: Kind, nic: Nic, plan: Plan) -> Self {
+        Self {
+            kind,
+            nic,
+            plan,
+            memory_mib: if kind == Kind::Uml { 96 } else { 256 },
+            queues: 1,
+            packed: false,
+            device_options: Vec::new(),
+            extra_arguments: Vec::new(),
+            deadline: Duration::from_secs(180),
+            console: std::env::temp_dir().join(format!("{kind}-{}.console", std::process::id())),
+        }
+    }
+}
+
+/// A guest that was started. Dropping it kills it and everything it started; it also dies with the thread
+/// that booted it, however that ends.
+#[derive(Debug)]
+pub struct Guest {
+    process: Process,
+    console: PathBuf,
+    started: Instant,
+    limit: Duration,
+    boot_time: Option<Duration>,
+    last: String,
+    done: bool,
+    /// Folder for the guest program's own files, removed with it.
+    _scratch: tempfile::TempDir,
+}
+
+impl Guest {
+    /// Starts it. A vhost-user device that listens must do so by now.
+    ///
+    /// # Errors
+    /// The kind was not prepared, the combination does not exist, or the program cannot be started.
+    pub fn boot(spec: &GuestSpec, assets: &Assets) -> Result<Self, Error> {
+        let scratch = tempfile::tempdir().map_err(Error::file(std::env::temp_dir()))?;
+        let command = command::line(spec, assets, scratch.path())?;
+        let process = Process::start(command, Some(&spec.console))?;
+        Ok(Self {
+            process,
+            console: spec.console.clone(),
+            started: Instant::now(),
+            limit: spec.deadline,
+            boot_time: None,
+            last: String::new(),
+            done: false,
+            _scratch: scratch,
+        })
+    }
+
+    /// Waits for the next result. `None` when the plan is finished and the guest has powered itself off.
+    ///
+    /// # Errors
+    /// The deadline has passed, or the guest ended before its plan did; it is killed then.
+    pub fn next_line(&mut self) -> Result<Option<Line>, Error> {
+        loop {
+            let left = self.limit.saturating_sub(self.started.elapsed());
+            let text = match self.process.next_text(left) {
+                Text::Line(text) => text,
+                Text::End if self.done => return Ok(None),
+                Text::End => return Err(self.died()),
+                Text::Late => {
+                    self.process.kill();
+                    return Err(Error::Deadline(self.limit, self.console.clone()));
+                }
+            };
+            match Console::parse(&text) {
+                Console::Line(line) => {
+                    self.boot_time.get_or_insert_with(|| self.started.elapsed());
+                    return Ok(Some(line));
+                }
+                Console::Garbled(why) => return Ok(Some(Line::fail("console", why))),
+                Console::Done => self.done = true,
+                Console::Other => {}
+            }
+            if !text.trim().is_empty() {
+                self.last = text;
+            }
+        }
+    }
+
+    /// All results up to the end.
+    ///
+    /// # Errors
+    /// As for [`Guest::next_line`].
+    pub fn run_to_end(&mut self) -> Result<Vec<Line>, Error> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.next_line()? {
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
+    /// Time from start to the first line of the agent.
+    pub fn boot_time(&self) -> Option<Duration> {
+        self.boot_time
+    }
+
+    /// Process id of the guest's program.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Where the console is kept.
+    pub fn console(&self) -> &Path {
+        &self.console
+    }
+
+    /// Kills the guest as a crash would, without a word to its device.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Exit state, once the guest has ended.
+    pub fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.process.exit_status()
+    }
+
+    fn died(&mut self) -> Error {
+        // Its output has ended; whatever is left of it has nothing more to say.
+        let state = match self.process.exit_status() {
+            Some(status) => status.to_string(),
+            None => "killed after it closed its console".to_owned(),
+        };
+        self.process.kill();
+        Error::Died { state, last: std::mem::take(&mut self.last), console: self.console.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_named_and_read() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.to_string().parse::<Kind>().unwrap(), kind);
+        }
+        assert_eq!("qemu".parse::<Kind>().unwrap(), Kind::Qemu(Kernel::K6_12));
+        assert!("vmware".parse::<Kind>().is_err());
+    }
+}
