@@ -1,2 +1,18 @@
+//! The virtio network device.
 #![no_std]
 #![forbid(unsafe_code)]
+extern crate alloc;
+
+pub mod backend;
+mod features;
+mod header;
+mod offload;
+pub mod rx;
+pub mod tx;
+
+pub use features::Features;
+pub use header::{
+    BACKEND_HEADER_LEN, DATA_VALID, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM,
+    NetHeader,
+};
+pub use offload::{HeaderFault, TxOffloads};

@@ -1,0 +1,168 @@
+//! The way to the guest: frames from a back end into the receive buffers.
+
+pub(crate) mod room;
+
+pub use room::{Placed, RxFilter, RxFormat, RxRoom};
+
+use virtio_ring::{Chains, DeviceRing, GuestMemory, Notify, RingError};
+
+use crate::backend::{FrameSource, Supply};
+use room::Filled;
+
+/// Most chains that are accepted ahead: enough for the longest frame in buffers of 128 bytes.
+const DEPTH: usize = 512;
+
+/// Counters of a receive queue. All wrap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RxStats {
+    /// Frames delivered.
+    pub frames: u64,
+    /// Their bytes, without the header.
+    pub bytes: u64,
+    /// Buffers they took.
+    pub buffers: u64,
+    /// Bursts: pumps that delivered something.
+    pub bursts: u64,
+    /// Calls that the driver wanted.
+    pub calls: u64,
+    /// Frames that the filter rejected.
+    pub filtered: u64,
+    /// Frames that named an offload which the driver did not acknowledge, or were longer than any frame.
+    pub dropped: u64,
+    /// Frames longer than what the driver's buffers can ever hold.
+    pub too_long: u64,
+    /// Frames that were read and did not fit the buffers posted at that moment.
+    pub no_room: u64,
+    /// Buffers that broke a rule and were given back empty.
+    pub bad_chains: u64,
+}
+
+/// Why a receive pump stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RxStop {
+    /// The back end has nothing more.
+    Dry,
+    /// The driver has to post buffers first.
+    NoBuffers,
+    /// The budget is used up; there may be more.
+    Budget,
+}
+
+/// What a receive pump did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RxOutcome<E> {
+    /// Frames delivered.
+    pub frames: u64,
+    /// Whether the driver wants a call for them.
+    pub notify: Notify,
+    /// Why it stopped.
+    pub stop: RxStop,
+    /// What failed in the back end, if something did.
+    pub error: Option<E>,
+}
+
+/// Moves frames from a back end into one receive queue.
+#[derive(Debug)]
+pub struct RxPump<M> {
+    chains: Chains<M>,
+    depth: usize,
+    format: RxFormat,
+    filled: Filled,
+    stats: RxStats,
+}
+
+impl<M: GuestMemory> RxPump<M> {
+    /// A pump for a ring of `size` entries whose buffers are in `mem`.
+    #[must_use]
+    pub fn new(mem: M, size: u16, format: RxFormat) -> Self {
+        let depth = DEPTH.min(size.into()).max(1);
+        Self {
+            chains: Chains::new(mem, depth),
+            depth,
+            format,
+            filled: Filled::with_capacity(depth),
+            stats: RxStats::default(),
+        }
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn stats(&self) -> &RxStats {
+        &self.stats
+    }
+
+    /// The chains held ahead, to be rewound before the queue stops or its memory changes.
+    pub const fn chains(&mut self) -> &mut Chains<M> {
+        &mut self.chains
+    }
+
+    /// Delivers at least `budget` frames if there are that many, in one burst with one publication.
+    ///
+    /// # Errors
+    /// [`RingError`] when the driver broke the ring. What was delivered before is published.
+    pub fn pump<R: DeviceRing, S: FrameSource>(
+        &mut self,
+        ring: &mut R,
+        source: &mut S,
+        filter: &mut dyn RxFilter,
+        budget: u64,
+    ) -> Result<RxOutcome<S::Error>, (RingError, Notify)> {
+        let before = self.stats.frames;
+        let mut error = None;
+        let mut fault = None;
+        let stop = loop {
+            // A broken ring gives nothing new; what is held already can still be used.
+            fault = fault.or(self.chains.fill(ring).err());
+            if self.chains.is_empty() {
+                break RxStop::NoBuffers;
+            }
+            let supply = self.receive(source, filter).unwrap_or_else(|e| {
+                error = Some(e);
+                Supply::Dry
+            });
+            let used = self.complete(ring);
+            if supply == Supply::Dry {
+                break RxStop::Dry;
+            }
+            if self.stats.frames.wrapping_sub(before) >= budget {
+                break RxStop::Budget;
+            }
+            if used == 0 {
+                break RxStop::NoBuffers;
+            }
+        };
+        let notify = ring.flush();
+        let frames = self.stats.frames.wrapping_sub(before);
+        self.stats.bursts = self.stats.bursts.wrapping_add(u64::from(frames > 0));
+        self.stats.calls = self.stats.calls.wrapping_add(u64::from(notify.is_needed()));
+        match fault {
+            Some(fault) => Err((fault, notify)),
+            None => Ok(RxOutcome { frames, notify, stop, error }),
+        }
+    }
+
+    #[inline]
+    fn receive<S: FrameSource>(&mut self, source: &mut S, filter: &mut dyn RxFilter) -> Result<Supply, S::Error> {
+        let mut room = RxRoom {
+            view: self.chains.view(),
+            complete: self.chains.len() >= self.depth,
+            format: self.format,
+            filter,
+            stats: &mut self.stats,
+            filled: &mut self.filled,
+        };
+        source.receive(&mut room)
+    }
+
+    /// Completes what was filled; returns how many chains.
+    #[inline]
+    fn complete<R: DeviceRing>(&mut self, ring: &mut R) -> usize {
+        let used = self.filled.len();
+        for written in self.filled.drain(..) {
+            if let Some(token) = self.chains.pop() {
+                ring.complete(token, written);
+            }
+        }
+        used
+    }
+}

@@ -1,0 +1,327 @@
+//! Where a back end puts the frames for the guest: the receive buffers at the front of the ring.
+
+use smallvec::SmallVec;
+use virtio_ring::{Chain, GuestSlice, View};
+
+use super::RxStats;
+use crate::backend::{HEAD_LEN, MAX_FRAME};
+use crate::header::{BACKEND_HEADER_LEN, NetHeader};
+
+/// What became of a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placed {
+    /// It is in the guest's buffers.
+    Delivered,
+    /// The filter rejected it; no buffer was used.
+    Filtered,
+    /// It can never be delivered (longer than a buffer without merging, or than any frame; an offload that the driver
+    /// did not acknowledge): dropped and counted.
+    Dropped,
+    /// There are not enough buffers for it now: keep it and offer it first the next time.
+    NoRoom,
+}
+
+/// Decides which frames a guest gets, by the first bytes of the frame.
+pub trait RxFilter {
+    /// True if the guest is to have the frame.
+    fn accepts(&mut self, head: &[u8]) -> bool;
+}
+
+/// How frames are laid out for this driver: frozen when the queue starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RxFormat {
+    /// Bytes of `struct virtio_net_hdr`: 10, 12 or 20.
+    pub header_len: usize,
+    /// `VIRTIO_NET_F_MRG_RXBUF` was acknowledged.
+    pub mergeable: bool,
+    /// `flags` bits that the driver may be shown.
+    pub flags: u8,
+    /// Bit n set: the driver takes `gso_type` n (without the ECN bit).
+    pub gso_types: u8,
+    /// The driver takes `gso_type` with the ECN bit.
+    pub ecn: bool,
+}
+
+/// Chains that were filled: bytes written to each, from the front of the view.
+pub(super) type Filled = SmallVec<[u32; 256]>;
+
+/// Longest header: with a hash.
+const MAX_HEADER: usize = 20;
+
+/// Receive buffers that a [`FrameSource`](crate::backend::FrameSource) fills.
+pub struct RxRoom<'a> {
+    pub(super) view: View<'a>,
+    /// The view holds as many buffers as it ever will.
+    pub(super) complete: bool,
+    pub(super) format: RxFormat,
+    pub(super) filter: &'a mut dyn RxFilter,
+    pub(super) stats: &'a mut RxStats,
+    pub(super) filled: &'a mut Filled,
+}
+
+impl<'a> RxRoom<'a> {
+    /// True if no buffer is left.
+    #[must_use]
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.filled.len() >= self.view.chains().len()
+    }
+
+    /// Bytes of the longest frame that fits now.
+    #[must_use]
+    pub fn capacity(&mut self) -> usize {
+        self.skip_unusable();
+        let chains = self.chains();
+        let room = if self.format.mergeable {
+            chains.iter().filter(|c| self.usable(c)).fold(0_usize, |n, c| n.saturating_add(c.writable_len() as usize))
+        } else {
+            chains.first().map_or(0, |c| c.writable_len() as usize)
+        };
+        room.saturating_sub(self.format.header_len).min(MAX_FRAME)
+    }
+
+    /// Places a frame that is in host memory. `header` must be true of it.
+    #[inline]
+    pub fn put(&mut self, header: &NetHeader, frame: &[u8]) -> Placed {
+        let head = frame.get(..HEAD_LEN).unwrap_or(frame);
+        let rest = frame.get(HEAD_LEN..).unwrap_or_default();
+        self.place(header, head, frame.len(), |room, chains, at| room.scatter(chains, at, rest))
+    }
+
+    /// Places a frame that lies in another guest's memory: a host copy of its head, and the rest in segments.
+    #[inline]
+    pub fn put_segments<'s>(
+        &mut self,
+        header: &NetHeader,
+        head: &[u8],
+        rest: impl Iterator<Item = GuestSlice<'s>> + Clone,
+    ) -> Placed {
+        let len = rest.clone().fold(head.len(), |n, seg| n.saturating_add(seg.len()));
+        self.place(header, head, len, |room, chains, at| {
+            let mut at = at;
+            for seg in rest {
+                room.gather(chains, at, seg);
+                at = at.saturating_add(seg.len());
+            }
+        })
+    }
+
+    /// Lets `read` read one frame straight into the guest's buffers.
+    ///
+    /// `read` gets three places, to be filled in this order: the back end's header, the frame's head, and guest memory
+    /// for what follows the head. It answers the frame's length in bytes without the header, or `None` if there is no
+    /// frame. A length beyond the places it got means that the frame was cut off: it is dropped.
+    ///
+    /// `Ok(None)` means that no frame was read. [`Placed::NoRoom`] cannot come back from here.
+    ///
+    /// # Errors
+    /// Whatever `read` returns.
+    pub fn read_with<E>(
+        &mut self,
+        read: impl FnOnce(
+            &mut [u8; BACKEND_HEADER_LEN],
+            &mut [u8; HEAD_LEN],
+            &[GuestSlice<'a>],
+        ) -> Result<Option<usize>, E>,
+    ) -> Result<Option<Placed>, E> {
+        self.skip_unusable();
+        let mut header = [0; BACKEND_HEADER_LEN];
+        let mut head = [0; HEAD_LEN];
+        let mut rest: SmallVec<[GuestSlice<'a>; 64]> = SmallVec::new();
+        self.tail(self.format.header_len.saturating_add(HEAD_LEN), &mut rest);
+        let Some(len) = read(&mut header, &mut head, &rest)? else { return Ok(None) };
+        let header = NetHeader::from_bytes(&header);
+        let head = head.get(..len).unwrap_or(&head);
+        Ok(Some(match self.place(&header, head, len, |_, _, _| ()) {
+            Placed::NoRoom => {
+                self.stats.no_room = self.stats.no_room.wrapping_add(1);
+                Placed::Dropped
+            }
+            placed => placed,
+        }))
+    }
+
+    /// The chains not filled yet.
+    #[inline]
+    fn chains(&self) -> &'a [Chain] {
+        self.view.chains().get(self.filled.len()..).unwrap_or_default()
+    }
+
+    #[inline]
+    fn usable(&self, chain: &Chain) -> bool {
+        !chain.is_faulty() && chain.writable_len() as usize >= self.format.header_len
+    }
+
+    /// Completes buffers that cannot hold anything with length 0.
+    #[inline]
+    fn skip_unusable(&mut self) {
+        while let Some(chain) = self.chains().first()
+            && !self.usable(chain)
+        {
+            self.filled.push(0);
+            self.stats.bad_chains = self.stats.bad_chains.wrapping_add(1);
+        }
+    }
+
+    /// Filters the frame, finds its buffers, lets `rest` write what follows the head, and writes header and head.
+    #[inline]
+    fn place(
+        &mut self,
+        header: &NetHeader,
+        head: &[u8],
+        len: usize,
+        rest: impl FnOnce(&Self, &'a [Chain], usize),
+    ) -> Placed {
+        if !self.filter.accepts(head) {
+            self.stats.filtered = self.stats.filtered.wrapping_add(1);
+            return Placed::Filtered;
+        }
+        if len > MAX_FRAME || !self.shows(header) {
+            self.stats.dropped = self.stats.dropped.wrapping_add(1);
+            return Placed::Dropped;
+        }
+        let total = self.format.header_len.saturating_add(len);
+        self.skip_unusable();
+        let chains = match self.pick(total) {
+            Ok(chains) => chains,
+            Err(placed) => return placed,
+        };
+        let at = self.format.header_len.saturating_add(head.len());
+        rest(self, chains, at);
+        self.write_front(header, chains, head);
+        self.record(chains, total);
+        self.stats.frames = self.stats.frames.wrapping_add(1);
+        self.stats.bytes = self.stats.bytes.wrapping_add(len as u64);
+        Placed::Delivered
+    }
+
+    /// True if the driver acknowledged every offload that the header names.
+    #[inline]
+    fn shows(&self, header: &NetHeader) -> bool {
+        let kind = header.gso_type & !crate::header::GSO_ECN;
+        header.flags & !self.format.flags == 0
+            && (kind == 0 || (kind < 8 && self.format.gso_types & 1_u8.wrapping_shl(kind.into()) != 0))
+            && (header.gso_type & crate::header::GSO_ECN == 0 || self.format.ecn)
+    }
+
+    /// The chains that `total` bytes take.
+    #[inline]
+    fn pick(&mut self, total: usize) -> Result<&'a [Chain], Placed> {
+        let chains = self.chains();
+        let first = chains.first().map_or(0, |c| c.writable_len() as usize);
+        if first >= total {
+            return Ok(chains.get(..1).unwrap_or_default());
+        }
+        if chains.is_empty() {
+            return Err(Placed::NoRoom);
+        }
+        if !self.format.mergeable {
+            self.stats.too_long = self.stats.too_long.wrapping_add(1);
+            return Err(Placed::Dropped);
+        }
+        self.merge(total)
+    }
+
+    /// The run of buffers that `total` bytes take, more than one of them.
+    fn merge(&mut self, total: usize) -> Result<&'a [Chain], Placed> {
+        let mut chains = self.chains();
+        let mut room = 0_usize;
+        let mut taken = 0_usize;
+        while let Some(chain) = chains.get(taken) {
+            taken = taken.saturating_add(1);
+            if !self.usable(chain) {
+                // A frame cannot go around a buffer: those before it are given back empty together with it.
+                self.filled.extend(core::iter::repeat_n(0, taken));
+                self.stats.bad_chains = self.stats.bad_chains.wrapping_add(1);
+                chains = self.chains();
+                (room, taken) = (0, 0);
+                continue;
+            }
+            room = room.saturating_add(chain.writable_len() as usize);
+            if room >= total {
+                return Ok(chains.get(..taken).unwrap_or_default());
+            }
+        }
+        if self.complete && self.filled.is_empty() {
+            // The driver has posted all that it can, and it is not enough.
+            self.stats.too_long = self.stats.too_long.wrapping_add(1);
+            return Err(Placed::Dropped);
+        }
+        Err(Placed::NoRoom)
+    }
+
+    /// Notes how much of each chain was written: every one but the last is full (virtio 1.3, 5.1.6.4).
+    #[inline]
+    fn record(&mut self, chains: &[Chain], total: usize) {
+        let mut left = total;
+        for chain in chains {
+            let n = left.min(chain.writable_len() as usize);
+            self.filled.push(n as u32); // at most `writable_len`, which is a u32
+            left = left.saturating_sub(n);
+        }
+        self.stats.buffers = self.stats.buffers.wrapping_add(chains.len() as u64);
+    }
+
+    #[inline]
+    fn write_front(&self, header: &NetHeader, chains: &'a [Chain], head: &[u8]) {
+        let mut front = [0_u8; MAX_HEADER + HEAD_LEN];
+        let header_len = self.format.header_len;
+        // One buffer without merging (virtio 1.3, 5.1.6.4.1); a frame takes at most 65535 of them.
+        let bytes = header.to_bytes(chains.len() as u16);
+        for (to, from) in front.iter_mut().zip(bytes.iter().take(header_len)) {
+            *to = *from;
+        }
+        let end = header_len.saturating_add(head.len());
+        if let Some(place) = front.get_mut(header_len..end) {
+            place.copy_from_slice(head);
+        }
+        self.scatter(chains, 0, front.get(..end).unwrap_or_default());
+    }
+
+    /// Writes host bytes from byte `at` of the chains on.
+    #[inline]
+    fn scatter(&self, chains: &'a [Chain], at: usize, mut bytes: &[u8]) {
+        let mut skip = at;
+        for seg in chains.iter().flat_map(|c| self.view.writable(c)) {
+            if bytes.is_empty() {
+                return;
+            }
+            let n = seg.skip(skip).write(bytes);
+            skip = skip.saturating_sub(seg.len());
+            bytes = bytes.get(n..).unwrap_or_default();
+        }
+    }
+
+    /// Copies another guest's bytes from byte `at` of the chains on.
+    #[inline]
+    fn gather(&self, chains: &'a [Chain], at: usize, mut from: GuestSlice<'_>) {
+        let mut skip = at;
+        for seg in chains.iter().flat_map(|c| self.view.writable(c)) {
+            if from.is_empty() {
+                return;
+            }
+            let n = seg.skip(skip).copy_from(from);
+            skip = skip.saturating_sub(seg.len());
+            from = from.skip(n);
+        }
+    }
+
+    /// The segments from byte `at` of the free room on, as much as the longest frame may take.
+    fn tail(&self, at: usize, to: &mut SmallVec<[GuestSlice<'a>; 64]>) {
+        let mut skip = at;
+        let mut left = MAX_FRAME.saturating_sub(HEAD_LEN);
+        let most = if self.format.mergeable { usize::MAX } else { 1 };
+        let chains = self.chains().iter().take(most).take_while(|c| self.usable(c));
+        for seg in chains.flat_map(|c| self.view.writable(c)) {
+            let rest = seg.skip(skip).take(left);
+            skip = skip.saturating_sub(seg.len());
+            if !rest.is_empty() {
+                to.push(rest);
+                left = left.saturating_sub(rest.len());
+            }
+            if left == 0 {
+                return;
+            }
+        }
+    }
+}
