@@ -2,8 +2,11 @@
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 pub mod backend;
+pub mod driver;
 mod features;
 mod header;
 mod offload;
