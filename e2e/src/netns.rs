@@ -4,9 +4,9 @@
 //! ([`TapNet::command`]), and so finds its tap; sockets of the unix kind are not bound to namespaces.
 
 use crate::Error;
-use crate::services::{Ports, Services};
+use crate::services::{Place, Services};
 use crate::setup::packages::{is_root, run};
-use guest_agent::{GUEST4, HOST4, HOST6};
+use guest_agent::{HOST4, HOST6};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
@@ -36,32 +36,28 @@ impl Default for TapSpec {
 #[derive(Debug)]
 pub struct TapNet {
     name: String,
-    // Both go before the namespace is removed.
+    // Goes before the namespace is removed.
     services: Option<Services>,
-    dhcp: Option<crate::guest::Process>,
-    _scratch: tempfile::TempDir,
 }
 
 impl TapNet {
-    /// Makes it; `busybox` is what [`crate::Workshop::prepare_tap`] gave. Also removes what earlier processes
-    /// that were killed have left.
+    /// Makes it, after [`crate::Workshop::prepare_tap`]. Also removes what earlier processes that were killed
+    /// have left.
     ///
     /// # Errors
     /// Not root, or a step failed; nothing is left then.
-    pub fn create(spec: TapSpec, busybox: &Path) -> Result<Self, Error> {
+    pub fn create(spec: TapSpec) -> Result<Self, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         if !is_root() {
             return Err(Error::NeedsRoot { what: "a network namespace with a tap" });
         }
         remove_orphans();
-        let scratch = tempfile::tempdir().map_err(Error::file(std::env::temp_dir()))?;
         let name = format!("{PREFIX}-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         run(Command::new("ip").args(["netns", "add", &name]))?;
         // From here on, dropping this undoes it.
-        let mut net = Self { name, services: None, dhcp: None, _scratch: scratch };
+        let mut net = Self { name, services: None };
         net.set_up(spec)?;
-        net.services = Some(Services::start(Some(&net.name), Ports::WellKnown)?);
-        net.dhcp = Some(net.start_dhcp(busybox)?);
+        net.services = Some(Services::start(Place::Namespace(&net.name))?);
         Ok(net)
     }
 
@@ -101,6 +97,8 @@ impl TapNet {
         self.ip(&["link", "set", "lo", "up"])?;
         self.ip(&["link", "set", TAP, "mtu", &spec.mtu.to_string(), "up"])?;
         self.ip(&["addr", "add", &format!("{HOST4}/24"), "dev", TAP])?;
+        // DHCP answers go to everybody.
+        self.ip(&["route", "add", "255.255.255.255", "dev", TAP])?;
         for address in [HOST6.to_string(), "fe80::2".to_owned()] {
             self.ip(&["addr", "add", &format!("{address}/64"), "dev", TAP, "nodad"])?;
         }
@@ -110,28 +108,10 @@ impl TapNet {
     fn ip(&self, arguments: &[&str]) -> Result<(), Error> {
         run(Command::new("ip").args(["-n", &self.name]).args(arguments)).map(drop)
     }
-
-    fn start_dhcp(&self, busybox: &Path) -> Result<crate::guest::Process, Error> {
-        let folder = self._scratch.path();
-        let (settings, leases) = (folder.join("udhcpd.conf"), folder.join("leases"));
-        let text = format!(
-            "interface {TAP}\nstart {GUEST4}\nend 10.0.2.30\nlease_file {}\npidfile {}\n\
-             option subnet 255.255.255.0\noption router {HOST4}\noption dns {HOST4}\noption lease 3600\n",
-            leases.display(),
-            folder.join("udhcpd.pid").display()
-        );
-        fs::write(&settings, text).map_err(Error::file(&settings))?;
-        fs::write(&leases, "").map_err(Error::file(&leases))?;
-        let mut command = self.command(busybox);
-        command.args(["udhcpd", "-f"]).arg(&settings);
-        let log = folder.join("udhcpd.log");
-        crate::guest::Process::start(command, Some(&log))
-    }
 }
 
 impl Drop for TapNet {
     fn drop(&mut self) {
-        self.dhcp = None;
         self.services = None;
         let _ = run(Command::new("ip").args(["netns", "del", &self.name]));
     }

@@ -44,6 +44,8 @@ pub mod port {
     pub const SOURCE: u16 = 19;
     /// DNS, for the one name of the host.
     pub const DNS: u16 = 53;
+    /// DHCP, the server's side.
+    pub const DHCP: u16 = 67;
     /// TCP: the SHA-256 of what came. UDP: counts datagrams per source until it says `REPORT`.
     pub const DIGEST: u16 = 4809;
 }

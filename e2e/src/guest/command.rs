@@ -54,7 +54,7 @@ fn uml(command: &mut Command, spec: &GuestSpec, boot: &Boot, scratch: &Path) -> 
             command.arg(joined(&["virtio_uml.device="], socket, ":1"));
         }
         Nic::Tap { tap, .. } => {
-            command.arg(format!("vec0:transport=tap,ifname={tap},depth=128"));
+            command.arg(format!("vec0:transport=tap,ifname={tap},depth=128,gro=1"));
             "vec0".clone_into(&mut plan.interface);
         }
     }

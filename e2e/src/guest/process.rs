@@ -26,7 +26,9 @@ pub(crate) enum Text {
 pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
+    /// `None` once it has come to the end of the output.
     reader: Option<JoinHandle<()>>,
+    killed: bool,
     status: Option<ExitStatus>,
 }
 
@@ -52,7 +54,7 @@ impl Process {
         drop(wrapped);
         let (tx, lines) = channel();
         let reader = std::thread::spawn(move || copy_lines(output, log, &tx));
-        Ok(Self { child, lines, reader: Some(reader), status: None })
+        Ok(Self { child, lines, reader: Some(reader), killed: false, status: None })
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -63,7 +65,10 @@ impl Process {
         match self.lines.recv_timeout(limit) {
             Ok(line) => Text::Line(line),
             Err(RecvTimeoutError::Timeout) => Text::Late,
-            Err(RecvTimeoutError::Disconnected) => Text::End,
+            Err(RecvTimeoutError::Disconnected) => {
+                self.join_reader();
+                Text::End
+            }
         }
     }
 
@@ -72,8 +77,7 @@ impl Process {
         let deadline = Instant::now().checked_add(Duration::from_secs(1));
         while self.status.is_none() {
             self.status = self.child.try_wait().ok().flatten();
-            let still_talking = self.reader.as_ref().is_some_and(|r| !r.is_finished());
-            if still_talking || deadline.is_none_or(|d| Instant::now() >= d) {
+            if self.reader.is_some() || deadline.is_none_or(|d| Instant::now() >= d) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -83,7 +87,7 @@ impl Process {
 
     /// Kills the whole group and waits for it. Does nothing the second time.
     pub(crate) fn kill(&mut self) {
-        if self.reader.is_none() {
+        if std::mem::replace(&mut self.killed, true) {
             return;
         }
         // Also when the leader has ended: others of its group may not have. An id is not given out again while
@@ -94,6 +98,10 @@ impl Process {
         if self.status.is_none() {
             self.status = self.child.wait().ok();
         }
+        self.join_reader();
+    }
+
+    fn join_reader(&mut self) {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }

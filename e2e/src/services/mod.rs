@@ -8,8 +8,10 @@
 //! | 9 | what comes is dropped; closes when the other side has (RFC 863) | dropped |
 //! | 19 | the pattern of RFC 864 without end, from its first byte | `SEND count size`: that many datagrams, each beginning with its number as a big-endian u32 |
 //! | 53 | | DNS for `host.virtio.internal` |
+//! | 67 | | DHCP, in a namespace only |
 //! | 4809 | lower-case SHA-256 of what came and a line end, after the half-close | counts by source; `REPORT` is answered with `packets bytes` and a line end, and starts anew |
 
+mod dhcp;
 mod tcp;
 mod udp;
 
@@ -30,13 +32,13 @@ use std::time::Duration;
 /// How often a waiting thread looks whether it should end.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// Which ports the services get.
+/// Where the services are, and on which ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ports {
-    /// Those of the protocol; needs root, or a namespace of one's own.
-    WellKnown,
-    /// Any that are free.
-    Free,
+pub enum Place<'a> {
+    /// In this process's network namespace, on any ports that are free, and without DHCP.
+    Here,
+    /// In the network namespace of this name, on the ports of the protocol, with DHCP.
+    Namespace(&'a str),
 }
 
 /// Running services. They end when this is dropped.
@@ -49,14 +51,17 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts them on all addresses, of both IP versions, of this network namespace or of the named one.
+    /// Starts them on all addresses, of both IP versions.
     ///
     /// # Errors
     /// The namespace cannot be entered or a port cannot be had.
-    pub fn start(namespace: Option<&str>, ports: Ports) -> Result<Self, Error> {
-        let namespace = namespace.map(str::to_owned);
+    pub fn start(place: Place<'_>) -> Result<Self, Error> {
+        let namespace = match place {
+            Place::Here => None,
+            Place::Namespace(name) => Some(name.to_owned()),
+        };
         // Sockets stay where they were made: a short-lived thread goes there, so that the caller need not.
-        let opener = std::thread::spawn(move || open_all(namespace.as_deref(), ports));
+        let opener = std::thread::spawn(move || open_all(namespace.as_deref()));
         let lost = || Error::Service { name: "all".to_owned(), source: io::ErrorKind::BrokenPipe.into() };
         let (tcp, udp) = opener.join().map_err(|_| lost())??;
         let mut services =
@@ -96,27 +101,26 @@ impl Drop for Services {
 
 type Opened = (Vec<(u16, TcpListener)>, Vec<(u16, UdpSocket)>);
 
-fn open_all(namespace: Option<&str>, ports: Ports) -> Result<Opened, Error> {
+fn open_all(namespace: Option<&str>) -> Result<Opened, Error> {
     if let Some(name) = namespace {
         let path = Path::new("/run/netns").join(name);
         let file = File::open(&path).map_err(Error::file(&path))?;
         let entered = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
         entered.map_err(|e| Error::File { path, source: e.into() })?;
     }
-    let at = |number| match ports {
-        Ports::WellKnown => (Ipv6Addr::UNSPECIFIED, number),
-        Ports::Free => (Ipv6Addr::UNSPECIFIED, 0),
-    };
+    let at = |number| (Ipv6Addr::UNSPECIFIED, if namespace.is_some() { number } else { 0 });
     let tcp = [port::ECHO, port::DISCARD, port::SOURCE, port::DIGEST].map(|number| {
         let listener = TcpListener::bind(at(number)).and_then(|l| l.set_nonblocking(true).map(|()| l));
         listener.map(|l| (number, l)).map_err(failed("TCP", number))
     });
-    let udp = [port::ECHO, port::DISCARD, port::SOURCE, port::DNS, port::DIGEST].map(|number| {
+    let mut numbers = vec![port::ECHO, port::DISCARD, port::SOURCE, port::DNS, port::DIGEST];
+    numbers.extend(namespace.map(|_| port::DHCP));
+    let udp = numbers.into_iter().map(|number| {
         let socket = UdpSocket::bind(at(number)).and_then(|s| s.set_read_timeout(Some(GLANCE)).map(|()| s));
         socket.map(|s| (number, s)).map_err(failed("UDP", number))
     });
     let tcp = tcp.into_iter().collect::<Result<_, _>>()?;
-    Ok((tcp, udp.into_iter().collect::<Result<_, _>>()?))
+    Ok((tcp, udp.collect::<Result<_, _>>()?))
 }
 
 fn failed(protocol: &'static str, number: u16) -> impl Fn(io::Error) -> Error {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 
 fn services() -> Services {
-    Services::start(None, Ports::Free).unwrap()
+    Services::start(Place::Here).unwrap()
 }
 
 fn tcp(services: &Services, number: u16) -> TcpStream {

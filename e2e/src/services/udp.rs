@@ -1,5 +1,6 @@
 //! The UDP services: one thread for each port, one datagram at a time.
 
+use super::dhcp::{CLIENTS, Leases};
 use guest_agent::{HOST_NAME, HOST4, HOST6, dns, port};
 use rustix::net::sockopt;
 use std::collections::HashMap;
@@ -18,6 +19,11 @@ pub(super) fn serve(number: u16, socket: &UdpSocket, stop: &AtomicBool) {
     }
     let mut block = vec![0; 65_536];
     let mut counters = HashMap::new();
+    let mut leases = Leases::default();
+    if number == port::DHCP {
+        // Clients without an address are answered by broadcast.
+        let _ = socket.set_broadcast(true);
+    }
     while !stop.load(Ordering::Relaxed) {
         let Ok((n, peer)) = socket.recv_from(&mut block) else { continue };
         let data = block.get(..n).unwrap_or_default();
@@ -28,6 +34,11 @@ pub(super) fn serve(number: u16, socket: &UdpSocket, stop: &AtomicBool) {
             port::DNS => {
                 if let Some(reply) = dns::answer(data, HOST_NAME, &[HOST4.into(), HOST6.into()]) {
                     let _ = socket.send_to(&reply, peer);
+                }
+            }
+            port::DHCP => {
+                if let Some(reply) = leases.answer(data) {
+                    let _ = socket.send_to(&reply, CLIENTS);
                 }
             }
             port::DIGEST => count(socket, data, peer, &mut counters),

@@ -1,6 +1,7 @@
 //! What is built and not fetched: the agent, the initramfs, the shim for processors with AMX.
 
 use super::Say;
+use super::modules::Module;
 use super::packages::run;
 use crate::Error;
 use crate::initramfs::Archive;
@@ -9,19 +10,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Drivers in the order of loading. Those that a kernel has built in, or does not know, are left out.
-const MODULES: [&str; 10] = [
-    "virtio",
-    "virtio_ring",
-    "virtio_pci_legacy_dev",
-    "virtio_pci_modern_dev",
-    "virtio_pci",
-    "failover",
-    "net_failover",
-    "virtio_net",
-    "crc32c_generic",
-    "8021q",
-];
 const INIT: &[u8] = include_bytes!("../../assets/init");
 const UDHCPC_SCRIPT: &[u8] = include_bytes!("../../assets/udhcpc-script");
 const XSTATE_SHIM: &str = include_str!("../../assets/xstate_shim.c");
@@ -31,8 +19,8 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub(super) struct Parts<'a> {
     pub(super) busybox: &'a Path,
     pub(super) agent: &'a Path,
-    /// In the order of loading; may be compressed.
-    pub(super) modules: &'a [PathBuf],
+    /// In the order of loading.
+    pub(super) modules: &'a [Module],
 }
 
 /// Builds the agent so that it needs no library in the guest. An explicit target keeps the flag from build
@@ -71,7 +59,7 @@ pub(super) fn initramfs(folder: &Path, name: &str, parts: &Parts<'_>) -> Result<
         sum.update(part);
     }
     for module in parts.modules {
-        sum.update(module.as_os_str().as_encoded_bytes());
+        sum.update(&module.content);
     }
     let sum = guest_agent::sha256_hex(sum);
     if path.exists() && fs::read_to_string(&noted).is_ok_and(|old| old == sum) {
@@ -88,50 +76,11 @@ pub(super) fn initramfs(folder: &Path, name: &str, parts: &Parts<'_>) -> Result<
     archive.file("bin/udhcpc-script", 0o755, UDHCPC_SCRIPT);
     archive.file("bin/guest-agent", 0o755, &agent);
     for (i, module) in parts.modules.iter().enumerate() {
-        let stem = module.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let stem = stem.split_once(".ko").map_or(stem.as_str(), |(stem, _)| stem);
-        archive.file(&format!("modules/{i:02}-{stem}.ko"), 0o644, &plain_module(module)?);
+        archive.file(&format!("modules/{i:02}-{}.ko", module.name), 0o644, &module.content);
     }
     fs::write(&path, archive.finish().map_err(Error::file(&path))?).map_err(Error::file(&path))?;
     fs::write(&noted, sum).map_err(Error::file(&noted))?;
     Ok(path)
-}
-
-/// A module's bytes, decompressed: insmod of busybox gives the kernel what is in the file.
-fn plain_module(path: &Path) -> Result<Vec<u8>, Error> {
-    let tool = match path.extension().and_then(|e| e.to_str()) {
-        Some("xz") => "xz",
-        Some("zst") => "zstd",
-        Some("gz") => "gzip",
-        _ => return fs::read(path).map_err(Error::file(path)),
-    };
-    let done = Command::new(tool).arg("-dc").arg(path).output();
-    let done = done.map_err(|source| Error::Start { program: tool.to_owned(), source })?;
-    if done.status.success() {
-        return Ok(done.stdout);
-    }
-    let reason = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-    Err(Error::Command { command: format!("{tool} -dc {}", path.display()), reason })
-}
-
-/// Those of [`MODULES`] that are somewhere below `root`, in the order of loading.
-pub(super) fn find_modules(root: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut files = Vec::new();
-    let mut folders = vec![root.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(Error::file(&folder))?.flatten() {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                _ => files.push(entry.path()),
-            }
-        }
-    }
-    let stem = |p: &PathBuf| {
-        let name = p.file_name()?.to_str()?;
-        Some(name.split_once(".ko")?.0.replace('-', "_"))
-    };
-    let find = |name: &&str| files.iter().find(|p| stem(p).as_deref() == Some(*name)).cloned();
-    Ok(MODULES.iter().filter_map(find).collect())
 }
 
 /// The file in `folder` whose name begins so.
@@ -166,19 +115,6 @@ pub(super) fn xstate_shim(folder: &Path, say: Say<'_>) -> Result<PathBuf, Error>
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn modules_come_in_loading_order_whatever_their_compression() {
-        let folder = tempfile::tempdir().unwrap();
-        let deep = folder.path().join("6.1/kernel/drivers");
-        fs::create_dir_all(&deep).unwrap();
-        for name in ["virtio_net.ko.xz", "failover.ko", "net-failover.ko.zst", "virtio_netx.ko", "virtio_net.txt"] {
-            fs::write(deep.join(name), b"").unwrap();
-        }
-        let names = find_modules(folder.path()).unwrap();
-        let names: Vec<_> = names.iter().map(|p| p.file_name().unwrap().to_str().unwrap()).collect();
-        assert_eq!(names, ["failover.ko", "net-failover.ko.zst", "virtio_net.ko.xz"]);
-    }
 
     #[test]
     fn shim_compiles_and_loads() {

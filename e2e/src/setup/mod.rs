@@ -5,10 +5,12 @@
 //! `apt-get download` and unpacked into the folder, which changes nothing on the system and needs no root.
 
 mod build;
+mod modules;
 pub(crate) mod packages;
 
 use crate::guest::{Kernel, Kind};
 use crate::{Error, kvm};
+use modules::Module;
 pub use packages::Packages;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -64,6 +66,14 @@ impl Workshop {
         Ok(Self { folder })
     }
 
+    /// The one of this repository, `target/guests`.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn of_repository() -> Result<Self, Error> {
+        Self::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/guests"))
+    }
+
     /// The folder, as an absolute path.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -77,7 +87,7 @@ impl Workshop {
     pub fn prepare(&self, kinds: &[Kind], say: Say<'_>) -> Result<Assets, Error> {
         let _turn = self.take_turn()?;
         let mut packages = Packages::new(&self.folder);
-        let busybox = self.busybox_unlocked(&mut packages, say)?;
+        let busybox = self.unpack_busybox(&mut packages, say)?;
         let agent = build::agent(&self.folder, say)?;
         let mut assets = Assets::default();
         for &kind in kinds {
@@ -96,27 +106,25 @@ impl Workshop {
         Ok(assets)
     }
 
-    /// What [`crate::TapNet`] needs: `ip`, and busybox for its DHCP server, whose path is returned.
+    /// What [`crate::TapNet`] needs: `ip`.
     ///
     /// # Errors
     /// As for [`Workshop::prepare`].
-    pub fn prepare_tap(&self, say: Say<'_>) -> Result<PathBuf, Error> {
+    pub fn prepare_tap(&self, say: Say<'_>) -> Result<(), Error> {
         let _turn = self.take_turn()?;
-        let mut packages = Packages::new(&self.folder);
-        packages.install_program("ip", "iproute2", "the network namespace with the tap", say)?;
-        self.busybox_unlocked(&mut packages, say)
+        Packages::new(&self.folder).install_program("ip", "iproute2", "the network namespace with the tap", say)
     }
 
-    fn busybox_unlocked(&self, packages: &mut Packages, say: Say<'_>) -> Result<PathBuf, Error> {
+    fn unpack_busybox(&self, packages: &mut Packages, say: Say<'_>) -> Result<PathBuf, Error> {
         let root = packages.unpack("busybox-static", "the user land of the guests", say)?;
         first_existing(&[root.join("bin/busybox"), root.join("usr/bin/busybox")])
     }
 
-    fn prepare_uml(&self, packages: &mut Packages, say: Say<'_>) -> Result<(Boot, Vec<PathBuf>), Error> {
+    fn prepare_uml(&self, packages: &mut Packages, say: Say<'_>) -> Result<(Boot, Vec<Module>), Error> {
         let root = packages.unpack("user-mode-linux", "a Linux guest without KVM and without root", say)?;
         let preload = if build::has_amx() { Some(build::xstate_shim(&self.folder, say)?) } else { None };
         let kernel = first_existing(&[root.join("usr/bin/linux.uml"), root.join("usr/bin/linux")])?;
-        let modules = build::find_modules(&root.join("usr/lib/uml/modules"))?;
+        let modules = modules::load(&root.join("usr/lib/uml/modules"))?;
         Ok((Boot { kernel, initramfs: PathBuf::new(), preload }, modules))
     }
 
@@ -125,11 +133,11 @@ impl Workshop {
         kernel: Kernel,
         packages: &mut Packages,
         say: Say<'_>,
-    ) -> Result<(Boot, Vec<PathBuf>), Error> {
+    ) -> Result<(Boot, Vec<Module>), Error> {
         packages.install_program("qemu-system-x86_64", "qemu-system-x86", "the QEMU guests", say)?;
         let (root, extra) = packages.unpack_kernel(kernel, say)?;
         let image = build::find_with_prefix(&root.join("boot"), "vmlinuz-")?;
-        let modules = [root, extra].map(|r| build::find_modules(&r.join("lib/modules")));
+        let modules = [root, extra].map(|r| modules::load(&r.join("lib/modules")));
         // In Ubuntu the modules are in a package of their own, and some of ours are built in.
         let modules = match modules {
             [Ok(a), _] => a,

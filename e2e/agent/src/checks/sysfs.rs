@@ -2,6 +2,9 @@
 
 use super::{Guest, error};
 use guest_agent::{Line, Step, Verdict, feature_names};
+use std::time::{Duration, Instant};
+
+const CARRIER_WAIT: Duration = Duration::from_secs(2);
 
 /// The names of the negotiated feature bits.
 pub(super) fn features(guest: &Guest, step: &Step) -> Result<Line, String> {
@@ -21,6 +24,11 @@ pub(super) fn link(guest: &Guest, step: &Step) -> Result<Line, String> {
     let read = |name: &str| std::fs::read_to_string(guest.sysfs(name)).map(|s| s.trim().to_owned()).unwrap_or_default();
     let queues = std::fs::read_dir(guest.sysfs("queues")).map_err(error("queues"))?;
     let queues = queues.flatten().filter(|e| e.file_name().to_string_lossy().starts_with("rx-")).count();
+    // Drivers tell about the carrier from a work item, a moment after the interface is taken up.
+    let deadline = Instant::now().checked_add(CARRIER_WAIT);
+    while read("carrier") != "1" && deadline.is_some_and(|d| Instant::now() < d) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let carrier = read("carrier");
     let verdict = if carrier == "1" { Verdict::Pass } else { Verdict::Fail };
     let mtu = read("mtu").parse::<f64>().map_err(|e| format!("mtu: {e}"))?;

@@ -1,0 +1,148 @@
+//! Boots each kind of guest with its own network card on a tap: proves the guests, the agent, the services and
+//! the namespace without any device of ours, and gives the figures that ours are compared with.
+//!
+//! Needs root and `VNET_GUEST_TESTS=1`, which `cargo xtask test` sets.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test's way to fail"
+)]
+
+use e2e::netns::TapSpec;
+use e2e::{Check, Error, Guest, GuestSpec, Kind, Line, Plan, Step, TapNet, Verdict, Workshop};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+fn wanted() -> bool {
+    let wanted = std::env::var_os("VNET_GUEST_TESTS").is_some();
+    if !wanted {
+        println!("skipped: VNET_GUEST_TESTS is not set, so no guests are booted");
+    }
+    wanted
+}
+
+/// The namespace, or `None` and a word why not.
+fn tap_net(shop: &Workshop) -> Option<TapNet> {
+    shop.prepare_tap(&mut |line| println!("{line}")).unwrap();
+    match TapNet::create(TapSpec::default()) {
+        Ok(net) => Some(net),
+        Err(e @ Error::NeedsRoot { .. }) => {
+            println!("skipped: {e}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+fn run(kind: Kind, plan: Plan) -> Option<Vec<Line>> {
+    if !wanted() {
+        return None;
+    }
+    let shop = Workshop::of_repository().unwrap();
+    let assets = shop.prepare(&[kind], &mut |line| println!("{line}")).unwrap();
+    let net = tap_net(&shop)?;
+    let mut spec = GuestSpec::new(kind, net.own_nic(), plan);
+    spec.console = shop.folder().join(format!("own-card-{kind}.console"));
+    let mut guest = Guest::boot(&spec, &assets).unwrap();
+    let lines = guest.run_to_end().unwrap();
+    println!("{kind}: booted in {:.2} s", guest.boot_time().unwrap_or_default().as_secs_f64());
+    for line in &lines {
+        println!("{}", line.to_console());
+    }
+    let status = guest.exit_status().expect("the guest powers itself off");
+    assert!(status.success(), "{status}");
+    Some(lines)
+}
+
+fn everything_passes(kind: Kind, plan: Plan) {
+    let steps: Vec<String> = plan.steps.iter().map(Step::name).collect();
+    let Some(lines) = run(kind, plan) else { return };
+    let names: Vec<&str> = lines.iter().map(|l| l.check.as_str()).collect();
+    assert_eq!(names[0], "boot");
+    assert_eq!(names[1..], steps, "one line for each step, in order");
+    let failed: Vec<_> = lines.iter().filter(|l| l.result == Verdict::Fail).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    let dhcp = lines.iter().find(|l| l.check == "dhcp").unwrap();
+    assert_eq!(dhcp.detail["address"], "10.0.2.15");
+    assert_eq!(dhcp.detail["gateway"], "10.0.2.2");
+}
+
+/// All checks, and the throughput ones over IPv6 too.
+fn full_plan() -> Plan {
+    let mut plan = Plan::standard(1, 64);
+    plan.steps.extend([Check::TcpUp, Check::UdpDown].map(|c| Step::new(c).with("secs", 1).with("v", 6)));
+    plan
+}
+
+#[test]
+fn qemu_6_1() {
+    everything_passes("qemu-6.1".parse().unwrap(), full_plan());
+}
+
+#[test]
+fn qemu_6_12() {
+    everything_passes("qemu-6.12".parse().unwrap(), full_plan());
+}
+
+/// Its own card is not a virtio one: no feature bits.
+#[test]
+fn user_mode_linux() {
+    let mut plan = full_plan();
+    plan.steps.retain(|s| s.check != Check::Features);
+    everything_passes(Kind::Uml, plan);
+}
+
+#[test]
+fn failing_checks_give_reasons_and_the_rest_goes_on() {
+    // Without DHCP first there is no route and no address; IPv6 configures itself.
+    let steps =
+        [Step::new(Check::Dns).with("limit", 4), Step::new(Check::TcpUp).with("limit", 4), Step::new(Check::Ping6)];
+    let Some(lines) = run(Kind::Uml, Plan::new(steps.to_vec())) else { return };
+    let results: Vec<_> = lines.iter().map(|l| (l.check.as_str(), l.result, l.reason.is_some())).collect();
+    let want = [
+        ("boot", Verdict::Info, false),
+        ("dns", Verdict::Fail, true),
+        ("tcp_up", Verdict::Fail, true),
+        ("ping6", Verdict::Pass, false),
+    ];
+    assert_eq!(results, want, "{lines:?}");
+}
+
+#[test]
+fn deadline_kills_and_nothing_is_left() {
+    if !wanted() {
+        return;
+    }
+    let shop = Workshop::of_repository().unwrap();
+    let assets = shop.prepare(&[Kind::Uml], &mut |line| println!("{line}")).unwrap();
+    let Some(net) = tap_net(&shop) else { return };
+    let plan = Plan::new(vec![Step::new(Check::Dhcp), Step::new(Check::TcpDown).with("secs", 600)]);
+    let mut spec = GuestSpec::new(Kind::Uml, net.own_nic(), plan);
+    spec.deadline = Duration::from_secs(8);
+    spec.console = shop.folder().join("own-card-deadline.console");
+    let mut guest = Guest::boot(&spec, &assets).unwrap();
+    let leader = guest.id();
+    let end = guest.run_to_end();
+    assert!(matches!(end, Err(Error::Deadline(..))), "{end:?}");
+    drop(guest);
+    let namespace = net.namespace().to_owned();
+    drop(net);
+    assert!(!std::path::Path::new("/run/netns").join(namespace).exists());
+    assert_eq!(group_members(leader), BTreeSet::new());
+}
+
+/// Living processes of this process group.
+fn group_members(group: u32) -> BTreeSet<u32> {
+    let numbers = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = numbers.filter_map(|e| e.file_name().to_string_lossy().parse::<u32>().ok());
+    let in_group = |id: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // After the name in brackets: state, parent, group.
+        let words: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_ascii_whitespace().collect();
+        words.get(2) == Some(&group.to_string().as_str()) && words.first() != Some(&"Z")
+    };
+    numbers.filter(in_group).collect()
+}
