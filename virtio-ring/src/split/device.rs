@@ -42,6 +42,8 @@ impl<A: RingMem> SplitDevice<A> {
         if next_avail.wrapping_sub(used) > config.size {
             return Err(RingError::State { avail: next_avail, used, size: config.size });
         }
+        // Whoever served it may have stopped while it polled, and left the driver silenced.
+        layout.set_used_flags(0);
         Ok(Self {
             layout,
             next_avail,
@@ -136,6 +138,10 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     #[inline]
     fn rewind(&mut self, _token: Token) {
         self.next_avail = self.next_avail.wrapping_sub(1);
+        if self.fault.is_some() {
+            // A broken ring looks empty, what is given back to it included.
+            self.avail_idx = self.next_avail;
+        }
     }
 
     #[inline]

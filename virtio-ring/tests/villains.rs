@@ -1,0 +1,689 @@
+//! The villain catalogue, ring contents: what a hostile driver or device can put into a split ring.
+//!
+//! Every row runs on a fresh ring, with and without the event index. `Chain` rows: the head comes back with length 0
+//! and the next good chain still works. `Ring` rows: the error is latched, the ring looks empty, another queue works,
+//! and so does a fresh ring after a reset. `Legal` rows look wrong and are not. The device never writes anything but
+//! the used ring.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic, reason = "test")]
+
+mod common;
+
+use common::guest::*;
+use virtio_ring::{
+    ChainFault, Chains, DeviceRing, DriverRing, Element, Fault, GuestAddr, Handle, MappedArea, Notify, QueueConfig,
+    QueueState, RingError, SplitDevice, SplitDriver, Used,
+};
+
+type Area = MappedArea<virtio_ring::HeapMemory>;
+
+/// A device and a driver that only has memory.
+struct Rig {
+    mem: Memory,
+    raw: RawRing,
+    device: SplitDevice<Area>,
+    chains: Chains<Memory>,
+    /// The next available index.
+    avail: u16,
+}
+
+impl Rig {
+    fn new(config: QueueConfig) -> Self {
+        let mem = memory();
+        let device = SplitDevice::new(&mem, &config, QueueState::default()).unwrap();
+        Self { chains: Chains::new(mem.clone(), 64), mem, raw: RawRing(config), device, avail: 0 }
+    }
+
+    fn desc(&self, i: u16, addr: u64, len: u32, flags: u16, next: u16) {
+        self.raw.desc(&self.mem, i, (addr, len, flags, next));
+    }
+
+    fn table(&self, entries: &[(u64, u32, u16, u16)]) {
+        self.table_at(TABLE, entries);
+    }
+
+    fn table_at(&self, at: u64, entries: &[(u64, u32, u16, u16)]) {
+        let all: Vec<u8> = entries.iter().flat_map(|&(a, l, f, n)| descriptor(a, l, f, n)).collect();
+        poke(&self.mem, at, &all);
+    }
+
+    fn offer(&mut self, head: u16) {
+        self.raw.avail_entry(&self.mem, self.avail, head);
+        self.avail = self.avail.wrapping_add(1);
+        self.raw.set_avail_idx(&self.mem, self.avail);
+    }
+
+    /// One direct chain of two good buffers goes through.
+    fn good_chain(&mut self) {
+        self.desc(0, BUFFER, 100, NEXT, 1);
+        self.desc(1, BUFFER + 4096, 200, WRITE, 0);
+        let last = self.raw.used_idx(&self.mem);
+        self.offer(0);
+        assert_eq!(self.chains.fill(&mut self.device), Ok(1));
+        let chain = &self.chains.view().chains()[0];
+        assert!(!chain.is_faulty());
+        assert_eq!((chain.readable_len(), chain.writable_len()), (100, 200));
+        let token = self.chains.pop().unwrap();
+        self.device.complete(token, 7);
+        let _ = self.device.flush();
+        assert_eq!(self.raw.used_idx(&self.mem), last.wrapping_add(1));
+        assert_eq!(self.raw.used_entry(&self.mem, last), (0, 7));
+    }
+}
+
+/// What is safe.
+enum Outcome {
+    /// Bytes that the device may read and write.
+    Legal(u32, u32),
+    /// A chain-level fault: L.
+    Chain(fn(ChainFault) -> bool),
+    /// A ring-level fault: R.
+    Ring(fn(RingError) -> bool),
+}
+use Outcome::{Chain, Legal, Ring};
+
+struct Row {
+    id: &'static str,
+    source: &'static str,
+    what: &'static str,
+    size: u16,
+    set_up: fn(&mut Rig),
+    outcome: Outcome,
+}
+
+macro_rules! rows {
+    ($($id:literal $source:literal $what:literal $size:literal $set_up:expr => $outcome:expr;)*) => {
+        [$(Row { id: $id, source: $source, what: $what, size: $size, set_up: $set_up, outcome: $outcome }),*]
+    };
+}
+
+/// One buffer at `addr`, offered as chain 3.
+fn one(rig: &mut Rig, addr: u64, len: u32, flags: u16) {
+    rig.desc(3, addr, len, flags, 0);
+    rig.offer(3);
+}
+
+/// An indirect table of `len` bytes at `addr`, offered as chain 3.
+fn indirect(rig: &mut Rig, addr: u64, len: u32) {
+    one(rig, addr, len, INDIRECT);
+}
+
+fn unmapped(f: ChainFault) -> bool {
+    matches!(f, ChainFault::Unmapped(Fault { .. }))
+}
+fn too_long(f: ChainFault) -> bool {
+    matches!(f, ChainFault::TooLong { .. })
+}
+fn too_many_bytes(f: ChainFault) -> bool {
+    f == ChainFault::TooManyBytes
+}
+fn bad_indirect(f: ChainFault) -> bool {
+    f == ChainFault::Indirect
+}
+fn bad_table_len(f: ChainFault) -> bool {
+    matches!(f, ChainFault::IndirectLen { .. })
+}
+fn bad_next(f: ChainFault) -> bool {
+    matches!(f, ChainFault::Next { .. })
+}
+fn bad_order(f: ChainFault) -> bool {
+    matches!(f, ChainFault::ReadableBehindWritable { .. })
+}
+fn bad_head(e: RingError) -> bool {
+    matches!(e, RingError::Head { .. })
+}
+fn bad_avail(e: RingError) -> bool {
+    matches!(e, RingError::AvailIndex { .. })
+}
+
+const LOW_END: u64 = LOW.0 + LOW.1 as u64;
+const ADJACENT_END: u64 = ADJACENT.0 + ADJACENT.1 as u64;
+const TOP_END: u64 = TOP.0 + TOP.1 as u64;
+
+fn drivers() -> Vec<Row> {
+    let mut all = Vec::new();
+    all.extend(buffers());
+    all.extend(tables());
+    all.extend(loops());
+    all.extend(indices());
+    all
+}
+
+fn buffers() -> impl IntoIterator<Item = Row> {
+    rows! {
+        "V001" "CVE-2018-1059" "readable buffer runs out of its region into a hole" 8
+            |r| one(r, ADJACENT_END - 8, 9, 0) => Chain(unmapped);
+        "V002" "CVE-2018-1059" "writable buffer runs out of its region into a hole" 8
+            |r| one(r, ADJACENT_END - 8, 9, WRITE) => Chain(unmapped);
+        "V003" "CVE-2019-18960" "buffer ends with the last byte of a region" 8
+            |r| one(r, ADJACENT_END - 8, 8, WRITE) => Legal(0, 8);
+        "V004" "CVE-2018-1059" "buffer over two adjacent regions" 8
+            |r| one(r, LOW_END - 10, 30, 0) => Legal(30, 0);
+        "V005" "CVE-2018-1059" "buffer covers one region, the hole and the next region" 8
+            |r| one(r, ADJACENT.0, (HIGH.0 - ADJACENT.0) as u32 + 16, WRITE) => Chain(unmapped);
+        "V006" "CVE-2021-3748" "first buffer in a hole, second one good" 8
+            |r| { r.desc(3, HIGH.0 - 64, 64, WRITE | NEXT, 4); r.desc(4, BUFFER, 64, WRITE, 0); r.offer(3); } => Chain(unmapped);
+        "V007" "CVE-2021-3748" "first buffer good, second one in a hole" 8
+            |r| { r.desc(3, BUFFER, 64, WRITE | NEXT, 4); r.desc(4, HIGH.0 - 64, 64, WRITE, 0); r.offer(3); } => Chain(unmapped);
+        "V008" "DPDK 070aceda33" "address plus length wraps around 2^64 from unmapped memory" 8
+            |r| one(r, u64::MAX - 3, 16, 0) => Chain(unmapped);
+        "V009" "DPDK 070aceda33" "address plus length wraps around 2^64 from mapped memory" 8
+            |r| one(r, TOP_END - 8, 0x2000, WRITE) => Chain(unmapped);
+        "V010" "vhost 98047313cdb4" "buffer ends with the last mappable byte below 2^64" 8
+            |r| one(r, TOP_END - 8, 8, WRITE) => Legal(0, 8);
+        "V011" "CVE-2020-10725" "no bytes at address 0 behind a good buffer" 8
+            |r| { r.desc(3, BUFFER, 20, NEXT, 4); r.desc(4, 0, 0, 0, 0); r.offer(3); } => Legal(20, 0);
+        "V012" "CVE-2020-10725" "no bytes at an address in a hole" 8
+            |r| one(r, HIGH.0 - 4096, 0, WRITE) => Legal(0, 0);
+        "V013" "CVE-2019-14835" "chain of nothing but empty buffers" 8
+            |r| { for i in 0..7 { r.desc(i, u64::MAX, 0, WRITE | NEXT, i + 1); } r.desc(7, u64::MAX, 0, WRITE, 0); r.offer(0); } => Legal(0, 0);
+        "V014" "vm-virtio 0.8" "two buffers of 2^31 bytes" 8
+            |r| { r.desc(3, BUFFER, 1 << 31, NEXT, 4); r.desc(4, BUFFER, 1 << 31, 0, 0); r.offer(3); } => Chain(|f| unmapped(f) || too_many_bytes(f));
+        "V015" "vm-virtio 0.8" "sum of the lengths passes 2^32 in the second, unmapped, buffer" 8
+            |r| { r.desc(3, BUFFER, 16, NEXT, 4); r.desc(4, BUFFER, u32::MAX, 0, 0); r.offer(3); } => Chain(too_many_bytes);
+        "V016" "CVE-2021-36143" "buffer of 2^32 - 1 bytes" 8
+            |r| one(r, BUFFER, u32::MAX, 0) => Chain(unmapped);
+        "V017" "vringh" "readable buffer behind a writable one" 8
+            |r| { r.desc(3, BUFFER, 16, WRITE | NEXT, 4); r.desc(4, BUFFER, 16, 0, 0); r.offer(3); } => Chain(bad_order);
+        "V018" "vringh" "readable buffer behind a writable one of no bytes" 8
+            |r| { r.desc(3, BUFFER, 0, WRITE | NEXT, 4); r.desc(4, BUFFER, 16, 0, 0); r.offer(3); } => Chain(bad_order);
+        "V019" "CVE-2013-4127" "unknown descriptor flags" 8
+            |r| one(r, BUFFER, 16, 0xFFF8) => Legal(16, 0);
+        "V020" "own" "buffer is the descriptor table itself" 8
+            |r| one(r, RING, 128, 0) => Legal(128, 0);
+    }
+}
+
+fn tables() -> impl IntoIterator<Item = Row> {
+    rows! {
+        "V021" "CVE-2011-2212" "indirect table of no bytes" 8 |r| indirect(r, TABLE, 0) => Chain(bad_table_len);
+        "V022" "CVE-2011-2212" "indirect table of 8 bytes" 8 |r| indirect(r, TABLE, 8) => Chain(bad_table_len);
+        "V023" "CVE-2011-2212" "indirect table of 24 bytes" 8 |r| indirect(r, TABLE, 24) => Chain(bad_table_len);
+        "V024" "CVE-2011-2212" "indirect table of 0xfffffff0 bytes" 8 |r| indirect(r, TABLE, 0xFFFF_FFF0) => Chain(bad_table_len);
+        "V025" "vringh dbd29e07" "indirect table of 32769 entries" 8 |r| indirect(r, TABLE, (1 << 19) + 16) => Chain(bad_table_len);
+        "V026" "vringh dbd29e07" "indirect table of 32768 entries, the first of which ends the chain" 8
+            |r| { r.table(&[(BUFFER, 5, 0, 0)]); indirect(r, TABLE, 1 << 19); } => Legal(5, 0);
+        "V027" "CVE-2013-4151" "indirect table inside of an indirect table" 8
+            |r| { r.table(&[(TABLE, 16, INDIRECT, 0)]); indirect(r, TABLE, 16); } => Chain(bad_indirect);
+        "V028" "CVE-2013-4151" "indirect table inside of an indirect table, behind a good entry" 8
+            |r| { r.table(&[(BUFFER, 5, NEXT, 1), (TABLE, 16, INDIRECT | WRITE, 0)]); indirect(r, TABLE, 32); } => Chain(bad_indirect);
+        "V029" "vringh" "INDIRECT and NEXT with next 0: must not be cut short" 8
+            |r| { r.table(&[(BUFFER, 5, 0, 0)]); r.desc(0, BUFFER, 9, 0, 0); r.desc(3, TABLE, 16, INDIRECT | NEXT, 0); r.offer(3); } => Chain(bad_indirect);
+        "V030" "vringh" "INDIRECT and NEXT with another next" 8
+            |r| { r.table(&[(BUFFER, 5, 0, 0)]); r.desc(4, BUFFER, 9, 0, 0); r.desc(3, TABLE, 16, INDIRECT | NEXT, 4); r.offer(3); } => Chain(bad_indirect);
+        "V031" "virtio 2.7.5.3.2" "direct buffer, then an indirect table" 8
+            |r| { r.table(&[(BUFFER, 5, NEXT, 1), (BUFFER, 6, WRITE, 0)]); r.desc(3, BUFFER, 9, NEXT, 4); r.desc(4, TABLE, 32, INDIRECT, 0); r.offer(3); } => Legal(14, 6);
+        "V032" "virtio 2.7.5.3.2" "WRITE on the descriptor of a table means nothing" 8
+            |r| { r.table(&[(BUFFER, 5, 0, 0)]); one(r, TABLE, 16, INDIRECT | WRITE); } => Legal(5, 0);
+        "V033" "vringh" "direct writable buffer, then a table that begins readable" 8
+            |r| { r.table(&[(BUFFER, 5, 0, 0)]); r.desc(3, BUFFER, 9, NEXT | WRITE, 4); r.desc(4, TABLE, 16, INDIRECT, 0); r.offer(3); } => Chain(bad_order);
+        "V034" "CVE-2016-4952" "table in a hole" 8 |r| indirect(r, HIGH.0 - 64, 32) => Chain(unmapped);
+        "V035" "CVE-2018-1059" "table runs out of its region into a hole, and the chain with it" 8
+            |r| { r.table_at(ADJACENT_END - 16, &[(BUFFER, 5, NEXT, 1)]); indirect(r, ADJACENT_END - 16, 32); } => Chain(unmapped);
+        "V036" "CH 8512" "table over two adjacent regions, an entry across the border" 8
+            |r| { r.table_at(LOW_END - 24, &[(BUFFER, 1, NEXT, 1), (BUFFER, 2, NEXT, 2), (BUFFER, 4, WRITE, 0)]); indirect(r, LOW_END - 24, 48); } => Legal(3, 4);
+        "V037" "DPDK 070aceda33" "table wraps around 2^64" 8
+            |r| { r.table_at(TOP_END - 16, &[(BUFFER, 1, NEXT, 1)]); indirect(r, TOP_END - 16, 64); } => Chain(|f| unmapped(f) || too_many_bytes(f));
+        "V038" "own" "table at an odd address" 8
+            |r| { r.table_at(TABLE + 1, &[(BUFFER, 5, 0, 0)]); indirect(r, TABLE + 1, 16); } => Legal(5, 0);
+        "V039" "QEMU oversize" "table entry names a next behind the table" 8
+            |r| { r.table(&[(BUFFER, 5, NEXT, 2), (BUFFER, 5, 0, 0), (BUFFER, 5, 0, 0)]); indirect(r, TABLE, 32); } => Chain(bad_next);
+        "V040" "b46a0bf78ad7" "table of 1025 segments" 8
+            |r| { long_table(r, 1025); indirect(r, TABLE, 1025 * 16); } => Chain(too_long);
+        "V041" "b46a0bf78ad7" "table of 1024 segments" 8
+            |r| { long_table(r, 1024); indirect(r, TABLE, 1024 * 16); } => Legal(1024, 0);
+        "V042" "b46a0bf78ad7" "1024 segments, of which one lies over two regions" 8
+            |r| { long_table(r, 1024); r.table_at(TABLE, &[(LOW_END - 1, 2, NEXT, 1)]); indirect(r, TABLE, 1024 * 16); } => Chain(too_long);
+        "V043" "own" "table is the descriptor table: it names itself" 8
+            |r| { one(r, RING, 128, INDIRECT); } => Legal(0, 0);
+        "V044" "own" "table is the used ring" 8
+            |r| { let used = r.raw.used_range().start; indirect(r, used, 16); } => Legal(0, 0);
+    }
+}
+
+fn long_table(rig: &Rig, entries: u16) {
+    let all: Vec<_> = (1..=entries).map(|i| (BUFFER, 1, if i == entries { 0 } else { NEXT }, i)).collect();
+    rig.table(&all);
+}
+
+fn loops() -> impl IntoIterator<Item = Row> {
+    rows! {
+        "V045" "CVE-2019-9547" "descriptor names itself" 8
+            |r| { r.desc(3, BUFFER, 1, NEXT, 3); r.offer(3); } => Chain(too_long);
+        "V046" "CVE-2019-9547" "cycle of two descriptors" 8
+            |r| { r.desc(3, BUFFER, 1, NEXT, 4); r.desc(4, BUFFER, 1, NEXT, 3); r.offer(3); } => Chain(too_long);
+        "V047" "CVE-2019-9547" "empty buffers in a cycle through the whole table" 8
+            |r| { for i in 0..8 { r.desc(i, 0, 0, NEXT, (i + 1) % 8); } r.offer(5); } => Chain(too_long);
+        "V048" "ACRN CVE-2021-36145" "table entry names itself" 8
+            |r| { r.table(&[(BUFFER, 1, NEXT, 0)]); indirect(r, TABLE, 16); } => Chain(too_long);
+        "V049" "ACRN CVE-2021-36145" "cycle of two table entries behind a good one" 8
+            |r| { r.table(&[(BUFFER, 1, NEXT, 1), (BUFFER, 1, NEXT, 2), (BUFFER, 1, NEXT, 1)]); indirect(r, TABLE, 48); } => Chain(too_long);
+        "V050" "own" "empty entries in a cycle through the longest table" 8
+            |r| { r.table(&[(0, 0, NEXT, 0)]); indirect(r, TABLE, 1 << 19); } => Chain(too_long);
+        "V051" "own" "chain of exactly as many descriptors as the queue has" 8
+            |r| { for i in 0..8 { r.desc(i, BUFFER, 1, if i == 7 { 0 } else { NEXT }, i + 1); } r.offer(0); } => Legal(8, 0);
+        "V052" "QEMU oversize" "next is the queue size" 8
+            |r| { r.desc(3, BUFFER, 1, NEXT, 8); r.offer(3); } => Chain(bad_next);
+        "V053" "QEMU oversize" "next is 65535" 8
+            |r| { r.desc(3, BUFFER, 1, NEXT, 65535); r.offer(3); } => Chain(bad_next);
+        "V054" "own" "next is out of range, but NEXT is not set" 8
+            |r| { r.desc(3, BUFFER, 1, 0, 65535); r.offer(3); } => Legal(1, 0);
+        "V055" "own" "queue of one: descriptor names itself" 1
+            |r| { r.desc(0, BUFFER, 1, NEXT, 0); r.offer(0); } => Chain(too_long);
+    }
+}
+
+fn indices() -> impl IntoIterator<Item = Row> {
+    rows! {
+        "V056" "FC 1827" "head is the queue size" 8 |r| r.offer(8) => Ring(bad_head);
+        "V057" "CVE-2016-4952" "head is 65535" 8 |r| r.offer(65535) => Ring(bad_head);
+        "V058" "own" "head is 0x100: no cutting to a byte" 8 |r| r.offer(0x100) => Ring(bad_head);
+        "V059" "vm-virtio 0.6.1" "index jumps to size + 1" 8 |r| r.raw.set_avail_idx(&r.mem, 9) => Ring(bad_avail);
+        "V060" "vm-virtio 0.6.1" "index jumps to 65535" 8 |r| r.raw.set_avail_idx(&r.mem, 65535) => Ring(bad_avail);
+        "V061" "vm-virtio 0.6.1" "index jumps to 32768" 8 |r| r.raw.set_avail_idx(&r.mem, 32768) => Ring(bad_avail);
+        "V062" "FC 3149" "index goes back by one after a chain was used" 8
+            |r| { r.good_chain(); r.raw.set_avail_idx(&r.mem, 0); } => Ring(bad_avail);
+        "V063" "FC 3149" "index goes back while chains are held" 8
+            |r| {
+                r.desc(0, BUFFER, 1, 0, 0);
+                r.offer(0);
+                r.offer(0);
+                assert_eq!(r.chains.fill(&mut r.device), Ok(2));
+                r.raw.set_avail_idx(&r.mem, 1);
+            } => Ring(bad_avail);
+        "V064" "FC 3149" "index is size ahead of what was taken, but more than size ahead of what was used" 8
+            |r| {
+                r.desc(0, BUFFER, 1, 0, 0);
+                r.offer(0);
+                assert_eq!(r.chains.fill(&mut r.device), Ok(1));
+                r.raw.set_avail_idx(&r.mem, 9);
+            } => Ring(bad_avail);
+        "V065" "own" "same head twice: both come back" 8
+            |r| { r.desc(3, BUFFER, 1, 0, 0); r.offer(3); one(r, BUFFER, 1, 0); } => Legal(1, 0);
+        "V066" "THREATS 6" "index is exactly size ahead" 8
+            |r| { for i in 0..8 { r.desc(i, BUFFER, 1, 0, 0); r.raw.avail_entry(&r.mem, i, 3); } r.raw.set_avail_idx(&r.mem, 8); r.avail = 8; } => Legal(1, 0);
+        "V067" "own" "queue of one: index 2" 1 |r| r.raw.set_avail_idx(&r.mem, 2) => Ring(bad_avail);
+    }
+}
+
+fn changed_outside_of_used(rig: &Rig, before: &[(u64, Vec<u8>)]) -> Vec<u64> {
+    let range = rig.raw.used_range();
+    changed(before, &snapshot(&rig.mem)).into_iter().filter(|a| !range.contains(a)).collect()
+}
+
+#[test]
+fn hostile_drivers_harm_only_themselves() {
+    let rows = drivers();
+    assert!(rows.iter().map(|r| r.id).is_sorted(), "ids are in order and not repeated");
+    for row in rows {
+        for event_idx in [false, true] {
+            let name = format!("{} ({}) {}, event index {event_idx}", row.id, row.source, row.what);
+            let caught = std::panic::catch_unwind(|| run(&row, event_idx));
+            assert!(caught.is_ok(), "{name}");
+        }
+    }
+}
+
+fn run(row: &Row, event_idx: bool) {
+    let mut rig = Rig::new(config(row.size, event_idx, true));
+    (row.set_up)(&mut rig);
+    let before = snapshot(&rig.mem);
+    let used = rig.raw.used_idx(&rig.mem);
+    match row.outcome {
+        Ring(expected) => {
+            ring_is_dead(&mut rig, expected);
+            assert_eq!(changed_outside_of_used(&rig, &before), Vec::<u64>::new());
+            repaired_it_still_looks_empty(&mut rig);
+        }
+        Chain(expected) => {
+            rig.chains.fill(&mut rig.device).unwrap();
+            let fault = rig.chains.take_fault().expect("a fault");
+            assert!(expected(fault), "{fault:?}");
+            finish(&mut rig, used, None);
+        }
+        Legal(readable, writable) => {
+            rig.chains.fill(&mut rig.device).unwrap();
+            assert_eq!(rig.chains.take_fault(), None);
+            finish(&mut rig, used, Some((readable, writable)));
+        }
+    }
+    if rig.device.fault().is_none() {
+        assert_eq!(changed_outside_of_used(&rig, &before), Vec::<u64>::new(), "bytes written outside of the used ring");
+    }
+    assert_eq!(rig.device.fault().is_some(), matches!(row.outcome, Ring(_)));
+    if rig.device.fault().is_none() && row.size > 1 {
+        rig.good_chain();
+    }
+    other_queue_works(&rig);
+    after_reset(rig);
+}
+
+/// Completes all that is held and looks at what the driver finds.
+fn finish(rig: &mut Rig, mut used: u16, legal: Option<(u32, u32)>) {
+    let held = rig.chains.len();
+    assert!(held > 0);
+    for _ in 0..held {
+        let chain = &rig.chains.view().chains()[0];
+        assert_eq!(chain.is_faulty(), legal.is_none());
+        if let Some(expected) = legal {
+            assert_eq!((chain.readable_len(), chain.writable_len()), expected);
+            let sum = |segs: &[virtio_ring::GuestSlice<'_>]| segs.iter().map(|s| s.len() as u32).sum::<u32>();
+            let view = rig.chains.view();
+            assert_eq!((sum(view.readable(chain)), sum(view.writable(chain))), expected);
+        }
+        let token = rig.chains.pop().unwrap();
+        rig.device.complete(token, 0);
+    }
+    let head = u32::from(word16(&rig.mem, rig.raw.0.driver.0 + 4 + 2 * u64::from(used % rig.raw.0.size)));
+    let _ = rig.device.flush();
+    assert_eq!(rig.raw.used_entry(&rig.mem, used), (head, 0));
+    used = used.wrapping_add(held as u16);
+    assert_eq!(rig.raw.used_idx(&rig.mem), used);
+    assert!(rig.chains.is_empty());
+    assert!(rig.device.arm(), "nothing is left");
+}
+
+fn ring_is_dead(rig: &mut Rig, expected: fn(RingError) -> bool) {
+    let held = rig.chains.len();
+    let error = rig.chains.fill(&mut rig.device).unwrap_err();
+    assert!(expected(error), "{error:?}");
+    assert_eq!(rig.device.fault(), Some(error));
+    assert_eq!(rig.chains.len(), held, "what was held stays held");
+    assert!(rig.device.arm(), "a broken ring does not keep its device awake");
+    assert_eq!(rig.device.flush(), Notify::Suppressed);
+}
+
+/// Only a reset helps.
+fn repaired_it_still_looks_empty(rig: &mut Rig) {
+    rig.chains.rewind(&mut rig.device);
+    rig.raw.set_avail_idx(&rig.mem, rig.avail);
+    assert_eq!(rig.chains.fill(&mut rig.device), Ok(0));
+    assert!(rig.device.arm(), "a broken ring does not keep its device awake");
+    assert_eq!(rig.device.flush(), Notify::Suppressed);
+}
+
+/// A second queue in the same memory.
+fn other_queue_works(rig: &Rig) {
+    let at = |area: GuestAddr| GuestAddr(area.0 + 0x2_0000);
+    let was = rig.raw.0;
+    let config = QueueConfig { size: 4, desc: at(was.desc), driver: at(was.driver), device: at(was.device), ..was };
+    let mut other = Rig {
+        mem: rig.mem.clone(),
+        raw: RawRing(config),
+        device: SplitDevice::new(&rig.mem, &config, QueueState::default()).unwrap(),
+        chains: Chains::new(rig.mem.clone(), 4),
+        avail: 0,
+    };
+    other.good_chain();
+}
+
+/// The driver resets the queue and sets it up again at the same place.
+fn after_reset(rig: Rig) {
+    let config = rig.raw.0;
+    let mut driver = SplitDriver::new(&rig.mem, &config).unwrap();
+    let mut device = SplitDevice::new(&rig.mem, &config, QueueState::default()).unwrap();
+    let mut chains = rig.chains;
+    chains.rewind(&mut device);
+    let mut device = SplitDevice::new(&rig.mem, &config, QueueState::default()).unwrap();
+    let handle = driver.add(&[Element { addr: GuestAddr(BUFFER), len: 10, writable: true }]).unwrap();
+    assert_eq!(driver.flush(), Notify::Needed);
+    assert_eq!(chains.fill(&mut device), Ok(1));
+    device.complete(chains.pop().unwrap(), 10);
+    assert_eq!(device.flush(), Notify::Needed);
+    assert_eq!(driver.poll_used(), Ok(Some(Used { handle, len: 10 })));
+}
+
+#[test]
+fn indirect_that_was_not_negotiated_is_a_fault() {
+    // V068
+    for event_idx in [false, true] {
+        let mut rig = Rig::new(config(8, event_idx, false));
+        rig.table(&[(BUFFER, 5, 0, 0)]);
+        indirect(&mut rig, TABLE, 16);
+        assert_eq!(rig.chains.fill(&mut rig.device), Ok(1));
+        assert_eq!(rig.chains.take_fault(), Some(ChainFault::Indirect));
+        finish(&mut rig, 0, None);
+        rig.good_chain();
+    }
+}
+
+#[test]
+fn a_flood_of_bad_chains_costs_nothing_but_itself() {
+    // V069: a full ring of bad chains, a hundred times round, with good ones between them.
+    let mut rig = Rig::new(config(16, true, true));
+    rig.table(&[(BUFFER, 1, NEXT, 0)]);
+    for _ in 0..100 {
+        for head in 0..16 {
+            rig.desc(head, TABLE, 16, INDIRECT, 0);
+            rig.offer(head);
+        }
+        assert_eq!(rig.chains.fill(&mut rig.device), Ok(16));
+        let used = rig.raw.used_idx(&rig.mem);
+        finish(&mut rig, used, None);
+        rig.good_chain();
+    }
+}
+
+/// Rows of set-up: nothing starts on a queue that cannot be.
+#[test]
+fn impossible_queues_do_not_start() {
+    type Change = fn(&mut QueueConfig);
+    type Expected = fn(RingError) -> bool;
+    let rows: [(&str, Change, Expected); 15] = [
+        ("V070 size 0", |c| c.size = 0, |e| e == RingError::Size { size: 0 }),
+        ("V071 size 3", |c| c.size = 3, |e| e == RingError::Size { size: 3 }),
+        ("V072 size 65535", |c| c.size = 65535, |e| e == RingError::Size { size: 65535 }),
+        ("V073 size 32767", |c| c.size = 32767, |e| e == RingError::Size { size: 32767 }),
+        ("V074 table at 8", |c| c.desc.0 += 8, |e| matches!(e, RingError::Misaligned { align: 16, .. })),
+        ("V075 available ring at 1", |c| c.driver.0 += 1, |e| matches!(e, RingError::Misaligned { align: 2, .. })),
+        ("V076 used ring at 2", |c| c.device.0 += 2, |e| matches!(e, RingError::Misaligned { align: 4, .. })),
+        ("V077 table in a hole", |c| c.desc.0 = HIGH.0 - 4096, |e| matches!(e, RingError::Unmapped(_))),
+        ("V078 table runs into a hole", |c| c.desc.0 = ADJACENT_END - 16, |e| matches!(e, RingError::Unmapped(_))),
+        ("V079 table over two regions", |c| c.desc.0 = LOW_END - 16, |e| matches!(e, RingError::Unmapped(_))),
+        ("V080 available ring over two regions", |c| c.driver.0 = LOW_END - 4, |e| matches!(e, RingError::Unmapped(_))),
+        ("V081 used ring over two regions", |c| c.device.0 = LOW_END - 4, |e| matches!(e, RingError::Unmapped(_))),
+        ("V082 used ring at the top", |c| c.device.0 = u64::MAX - 3, |e| matches!(e, RingError::Unmapped(_))),
+        ("V083 used ring one byte too short", |c| c.device.0 = ADJACENT_END - 68, |e| matches!(e, RingError::Unmapped(_))),
+        ("V084 everything at the top", |c| {
+            (c.desc.0, c.driver.0, c.device.0) = (!15, !1, !3);
+        }, |e| matches!(e, RingError::Unmapped(_))),
+    ];
+    let mem = memory();
+    for (name, change, expected) in rows {
+        let mut config = config(8, true, true);
+        change(&mut config);
+        let before = snapshot(&mem);
+        let device = SplitDevice::new(&mem, &config, QueueState::default()).err();
+        assert!(device.is_some_and(expected), "{name}: device {device:?}");
+        let driver = SplitDriver::new(&mem, &config).err();
+        assert!(driver.is_some_and(expected), "{name}: driver {driver:?}");
+        assert!(changed(&before, &snapshot(&mem)).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn areas_at_the_very_end_of_a_region_work() {
+    // V085: the last byte of each area is the last byte of the region.
+    let base = config(8, true, true);
+    for place in [0, 1, 2] {
+        let mut config = base;
+        match place {
+            0 => config.desc.0 = LOW_END - 128,
+            1 => config.driver.0 = ADJACENT_END - 22,
+            _ => config.device.0 = ADJACENT_END - 72, // 70 bytes, rounded up to the alignment
+        }
+        let mut rig = Rig::new(config);
+        for _ in 0..20 {
+            rig.good_chain();
+        }
+    }
+}
+
+#[test]
+fn a_restored_index_is_not_trusted() {
+    // V086: CVE-2013-4148..4151
+    let config = config(8, true, true);
+    let mem = memory();
+    let raw = RawRing(config);
+    for (used, state, good) in
+        [(0, 0, true), (0, 8, true), (0, 9, false), (5, 4, false), (65530, 2, true), (65530, 3, false), (0, 0xFFFF, false)]
+    {
+        raw.set_used_idx(&mem, used);
+        let device = SplitDevice::new(&mem, &config, QueueState(state));
+        assert_eq!(device.is_ok(), good, "used {used}, state {state}");
+        if !good {
+            let avail = state as u16;
+            assert_eq!(device.err(), Some(RingError::State { avail, used, size: 8 }));
+        }
+    }
+}
+
+/// A driver with three chains outstanding (heads 0, 1 and 2, of 10, 20 and 30 writable bytes), a fourth not published,
+/// and a device that only has memory.
+struct Victim {
+    mem: Memory,
+    raw: RawRing,
+    driver: SplitDriver<Area>,
+}
+
+impl Victim {
+    fn new(event_idx: bool) -> Self {
+        let config = config(8, event_idx, false);
+        let mem = memory();
+        let mut driver = SplitDriver::new(&mem, &config).unwrap();
+        for i in 1..=3_u64 {
+            let element = Element { addr: GuestAddr(BUFFER + 4096 * i), len: 10 * i as u32, writable: true };
+            assert_eq!(driver.add(&[element]), Ok(Handle(i as u16 - 1)));
+        }
+        assert_eq!(driver.flush(), Notify::Needed);
+        Self { mem, raw: RawRing(config), driver }
+    }
+
+    fn used(&self, index: u16, id: u32, len: u32) {
+        self.raw.set_used_entry(&self.mem, index, id, len);
+        self.raw.set_used_idx(&self.mem, index.wrapping_add(1));
+    }
+}
+
+#[test]
+fn hostile_devices_do_not_confuse_the_driver() {
+    type SetUp = fn(&mut Victim);
+    type Expected = fn(RingError) -> bool;
+    fn bad_id(e: RingError) -> bool {
+        matches!(e, RingError::UsedId { .. })
+    }
+    fn bad_used(e: RingError) -> bool {
+        matches!(e, RingError::UsedIndex { .. })
+    }
+    fn bad_len(e: RingError) -> bool {
+        matches!(e, RingError::UsedLen { .. })
+    }
+    let rows: [(&str, SetUp, Expected); 16] = [
+        ("V101 id is the queue size", |v| v.used(0, 8, 0), bad_id),
+        ("V102 id is 2^32 - 1", |v| v.used(0, u32::MAX, 0), bad_id),
+        ("V103 id 65536: no cutting to 16 bits", |v| v.used(0, 0x1_0000, 0), bad_id),
+        ("V104 id was never added", |v| v.used(0, 5, 0), bad_id),
+        ("V105 id used twice", |v| {
+            v.used(0, 1, 0);
+            assert!(v.driver.poll_used().unwrap().is_some());
+            v.used(1, 1, 0);
+        }, bad_id),
+        ("V106 id is not the head of its chain", |v| {
+            let two = [Element { addr: GuestAddr(BUFFER), len: 1, writable: false }; 2];
+            assert_eq!(v.driver.add(&two), Ok(Handle(3)));
+            let _ = v.driver.flush();
+            v.used(0, 4, 0);
+        }, bad_id),
+        ("V107 length is one too long", |v| v.used(0, 1, 21), bad_len),
+        ("V108 length is 2^32 - 1", |v| v.used(0, 2, u32::MAX), bad_len),
+        ("V109 length of a chain that is only readable", |v| {
+            let element = Element { addr: GuestAddr(BUFFER), len: 64, writable: false };
+            assert_eq!(v.driver.add(&[element]), Ok(Handle(3)));
+            let _ = v.driver.flush();
+            v.used(0, 3, 1);
+        }, bad_len),
+        ("V110 index is one more than outstanding", |v| v.raw.set_used_idx(&v.mem, 4), bad_used),
+        ("V111 index jumps by size + 1", |v| v.raw.set_used_idx(&v.mem, 9), bad_used),
+        ("V112 index jumps to 65535", |v| v.raw.set_used_idx(&v.mem, 65535), bad_used),
+        ("V113 index jumps to 32768", |v| v.raw.set_used_idx(&v.mem, 32768), bad_used),
+        ("V114 index goes back", |v| {
+            v.used(0, 1, 0);
+            assert!(v.driver.poll_used().unwrap().is_some());
+            v.raw.set_used_idx(&v.mem, 0);
+        }, bad_used),
+        ("V115 index covers a chain that was added and not published", |v| {
+            let element = Element { addr: GuestAddr(BUFFER), len: 64, writable: false };
+            assert_eq!(v.driver.add(&[element]), Ok(Handle(3)));
+            for (i, id) in [0, 1, 2, 3].into_iter().enumerate() {
+                v.used(i as u16, id, 0);
+            }
+        }, bad_used),
+        ("V116 good entry, then a bad one in the same burst", |v| {
+            v.raw.set_used_entry(&v.mem, 0, 2, 30);
+            v.used(1, 77, 0);
+            assert_eq!(v.driver.poll_used(), Ok(Some(Used { handle: Handle(2), len: 30 })));
+        }, bad_id),
+    ];
+    for (name, set_up, expected) in rows {
+        for event_idx in [false, true] {
+            let mut v = Victim::new(event_idx);
+            set_up(&mut v);
+            let free = v.driver.free_slots();
+            let error = v.driver.poll_used().unwrap_err();
+            assert!(expected(error), "{name}: {error:?}");
+            assert_eq!(v.driver.fault(), Some(error), "{name}");
+            assert_eq!(v.driver.free_slots(), free, "{name}: nothing was given back");
+            v.used(0, 1, 0);
+            assert_eq!(v.driver.poll_used(), Ok(None), "{name}: nothing is used any more");
+            assert!(v.driver.arm(), "{name}");
+            // A reset helps.
+            let config = v.raw.0;
+            let mut driver = SplitDriver::new(&v.mem, &config).unwrap();
+            let handle = driver.add(&[Element { addr: GuestAddr(BUFFER), len: 9, writable: true }]).unwrap();
+            assert_eq!(driver.flush(), Notify::Needed, "{name}");
+            v.used(0, handle.0.into(), 9);
+            assert_eq!(driver.poll_used(), Ok(Some(Used { handle, len: 9 })), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_rewrites_descriptors_changes_nothing_for_the_driver() {
+    // V117: the table, the available ring and the lengths in it are never read back.
+    for event_idx in [false, true] {
+        let mut v = Victim::new(event_idx);
+        let two = [Element { addr: GuestAddr(BUFFER), len: 100, writable: true }; 2];
+        assert_eq!(v.driver.add(&two), Ok(Handle(3)));
+        let _ = v.driver.flush();
+        for i in 0..8 {
+            v.raw.desc(&v.mem, i, (u64::MAX, u32::MAX, 0xFFFF, 3));
+            v.raw.avail_entry(&v.mem, i, 0xFFFF);
+        }
+        v.raw.set_avail_idx(&v.mem, 0x7777);
+        v.used(0, 3, 200);
+        assert_eq!(v.driver.poll_used(), Ok(Some(Used { handle: Handle(3), len: 200 })));
+        assert_eq!(v.driver.free_slots(), 5);
+        let eight = [Element { addr: GuestAddr(BUFFER), len: 100, writable: true }; 5];
+        assert!(v.driver.add(&eight).is_ok());
+        let _ = v.driver.flush();
+        assert_eq!(v.raw.avail_idx(&v.mem), 5);
+        assert_eq!(v.driver.free_slots(), 0);
+    }
+}
+
+#[test]
+fn a_device_that_takes_over_a_silenced_ring_asks_for_kicks() {
+    // V118: the one before it stopped while it polled, and left NO_NOTIFY behind.
+    let config = config(8, false, false);
+    let mem = memory();
+    let raw = RawRing(config);
+    let mut driver = SplitDriver::new(&mem, &config).unwrap();
+    let mut device = SplitDevice::new(&mem, &config, QueueState::default()).unwrap();
+    device.disarm();
+    assert_eq!(raw.used_flags(&mem), 1);
+    let state = device.state();
+    drop(device);
+    let mut device = SplitDevice::new(&mem, &config, state).unwrap();
+    assert!(device.arm());
+    driver.add(&[Element { addr: GuestAddr(BUFFER), len: 9, writable: true }]).unwrap();
+    assert_eq!(driver.flush(), Notify::Needed, "or the device sleeps forever");
+}
