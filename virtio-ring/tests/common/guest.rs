@@ -140,10 +140,13 @@ pub(crate) fn snapshot(mem: &Memory) -> Vec<(u64, Vec<u8>)> {
 
 /// Guest addresses of bytes that changed between two snapshots.
 pub(crate) fn changed(before: &[(u64, Vec<u8>)], after: &[(u64, Vec<u8>)]) -> Vec<u64> {
+    const PAGE: usize = 4096;
     let mut all = Vec::new();
     for ((guest, old), (_, new)) in before.iter().zip(after) {
-        let differing = old.iter().zip(new).enumerate().filter(|(_, (a, b))| a != b);
-        all.extend(differing.map(|(i, _)| guest + i as u64));
+        for (page, (old, new)) in old.chunks(PAGE).zip(new.chunks(PAGE)).enumerate().filter(|(_, (a, b))| a != b) {
+            let differing = old.iter().zip(new).enumerate().filter(|(_, (a, b))| a != b);
+            all.extend(differing.map(|(i, _)| guest + (page * PAGE + i) as u64));
+        }
     }
     all
 }

@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test support")]
 
 pub(crate) mod guest;
+#[cfg(not(miri))]
+pub(crate) mod loomed;
