@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test support")]
 
+pub(crate) mod counting;
 pub(crate) mod guest;
 #[cfg(not(miri))]
 pub(crate) mod loomed;

@@ -1,0 +1,276 @@
+//! Exactly what a burst does to the ring: loads, stores and fences of either side.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
+
+mod common;
+
+use common::counting::{Counts, Watched, WatchedArea};
+use common::guest::{BUFFER, INDIRECT, Memory, NEXT, RawRing, TABLE, WRITE, config, descriptor, memory, poke};
+use virtio_ring::{
+    ChainFault, ChainSink, DeviceRing, DriverRing, Element, GuestAddr, HeapMemory, MappedArea, QueueState, SplitDevice,
+    SplitDriver,
+};
+
+type Area = WatchedArea<MappedArea<HeapMemory>>;
+
+struct Pair {
+    driver_mem: Watched<Memory>,
+    driver: SplitDriver<Area>,
+    device_mem: Watched<Memory>,
+    device: SplitDevice<Area>,
+}
+
+impl Pair {
+    fn new(event_idx: bool) -> Self {
+        let config = config(256, event_idx, true);
+        let mem = memory();
+        let (driver_mem, device_mem) = (Watched::new(mem.clone()), Watched::new(mem));
+        let driver = SplitDriver::new(&driver_mem, &config).unwrap();
+        let device = SplitDevice::new(&device_mem, &config, QueueState::default()).unwrap();
+        Self { driver_mem, driver, device_mem, device }
+    }
+}
+
+#[derive(Default)]
+struct List(Vec<Element>);
+impl ChainSink for List {
+    fn push(&mut self, e: Element) -> Result<(), ChainFault> {
+        self.0.push(e);
+        Ok(())
+    }
+}
+
+const ONE: [Element; 1] = [Element { addr: GuestAddr(BUFFER), len: 64, writable: true }];
+
+/// A burst of `n` through a fresh pair, twice, so that nothing of the start is in the counts.
+fn burst(n: u64, elements: &[Element], event_idx: bool) -> [Counts; 3] {
+    let mut pair = Pair::new(event_idx);
+    let mut counts = [Counts::default(); 3];
+    for _ in 0..2 {
+        pair.driver_mem.take();
+        for _ in 0..n {
+            pair.driver.add(elements).unwrap();
+        }
+        let _ = pair.driver.flush();
+        counts[0] = pair.driver_mem.take();
+
+        pair.device_mem.take();
+        let mut list = List(Vec::with_capacity(elements.len()));
+        for _ in 0..n {
+            list.0.clear();
+            let token = pair.device.peek(&pair.device_mem, &mut list).unwrap().unwrap().accept();
+            assert_eq!(list.0, elements);
+            pair.device.complete(token, 64);
+        }
+        let _ = pair.device.flush();
+        counts[1] = pair.device_mem.take();
+
+        for _ in 0..n {
+            pair.driver.poll_used().unwrap().unwrap();
+        }
+        counts[2] = pair.driver_mem.take();
+    }
+    counts
+}
+
+#[test]
+fn a_burst_of_single_buffers_costs_one_publication() {
+    for event_idx in [false, true] {
+        for n in [1, 32, 256] {
+            let [add, serve, reap] = burst(n, &ONE, event_idx);
+            // Per buffer: a descriptor of two words, and an entry of the available ring. Per burst: the index, the
+            // fence, the device's event word.
+            let expected = Counts {
+                writes: 3 * n,
+                written_bytes: 18 * n,
+                store_release: 1,
+                fences: 1,
+                load_relaxed: 1,
+                ..Counts::default()
+            };
+            assert_eq!(add, expected, "add and flush, burst {n}, event index {event_idx}");
+            // Per buffer: the entry, the descriptor, and a used entry of two words. Per burst: the driver's index,
+            // this side's index, the fence, the driver's event word.
+            let expected = Counts {
+                reads: 3 * n,
+                read_bytes: 18 * n,
+                writes: 2 * n,
+                written_bytes: 8 * n,
+                load_acquire: 1,
+                store_release: 1,
+                fences: 1,
+                load_relaxed: 1,
+                ..Counts::default()
+            };
+            assert_eq!(serve, expected, "peek, complete and flush, burst {n}, event index {event_idx}");
+            // Per buffer: a used entry of two words. Per burst: the device's index.
+            let expected = Counts { reads: 2 * n, read_bytes: 8 * n, load_acquire: 1, ..Counts::default() };
+            assert_eq!(reap, expected, "poll_used, burst {n}, event index {event_idx}");
+        }
+    }
+}
+
+#[test]
+fn chains_cost_two_words_an_element() {
+    for n in [1, 32] {
+        let four = [0, 1, 2, 3].map(|i| Element { addr: GuestAddr(BUFFER + i * 64), len: 64, writable: i > 1 });
+        let [add, serve, reap] = burst(n, &four, true);
+        assert_eq!((add.writes, add.written_bytes, add.reads), (9 * n, 66 * n, 0));
+        assert_eq!((serve.reads, serve.read_bytes, serve.writes), (9 * n, 66 * n, 2 * n));
+        assert_eq!((serve.load_acquire, serve.store_release, serve.fences, serve.load_relaxed), (1, 1, 1, 1));
+        assert_eq!((serve.translations, reap.reads, reap.fences), (0, 2 * n, 0));
+    }
+}
+
+#[test]
+fn an_indirect_chain_costs_one_translation() {
+    let mut pair = Pair::new(true);
+    pair.driver = pair.driver.with_indirect(&pair.driver_mem, GuestAddr(TABLE), 4).unwrap();
+    let four = [0, 1, 2, 3].map(|i| Element { addr: GuestAddr(BUFFER + i * 64), len: 64, writable: i > 1 });
+    pair.driver_mem.take();
+    for _ in 0..32 {
+        pair.driver.add(&four).unwrap();
+    }
+    // Four table entries, one descriptor, one entry of the available ring.
+    assert_eq!(pair.driver_mem.take(), Counts { writes: 11 * 32, written_bytes: 82 * 32, ..Counts::default() });
+    let _ = pair.driver.flush();
+    pair.device_mem.take();
+    for _ in 0..32 {
+        let mut list = List::default();
+        let token = pair.device.peek(&pair.device_mem, &mut list).unwrap().unwrap().accept();
+        assert_eq!(list.0, four);
+        pair.device.complete(token, 0);
+    }
+    let counts = pair.device_mem.take();
+    assert_eq!((counts.reads, counts.translations, counts.load_acquire), (3 * 32, 32, 1));
+}
+
+#[test]
+fn an_empty_look_costs_one_load_and_an_empty_flush_nothing() {
+    for event_idx in [false, true] {
+        let mut pair = Pair::new(event_idx);
+        pair.device_mem.take();
+        pair.driver_mem.take();
+        let look = Counts { load_acquire: 1, ..Counts::default() };
+        assert!(pair.device.peek(&pair.device_mem, &mut List::default()).unwrap().is_none());
+        assert_eq!(pair.device_mem.take(), look);
+        assert_eq!(pair.driver.poll_used(), Ok(None));
+        assert_eq!(pair.driver_mem.take(), look);
+        assert!(!pair.device.flush().is_needed());
+        assert!(!pair.driver.flush().is_needed());
+        assert_eq!((pair.device_mem.take(), pair.driver_mem.take()), Default::default());
+    }
+}
+
+#[test]
+fn going_to_sleep_costs_one_fence() {
+    for event_idx in [false, true] {
+        let mut pair = Pair::new(event_idx);
+        pair.device.disarm();
+        pair.driver.disarm();
+        pair.device_mem.take();
+        pair.driver_mem.take();
+        let sleep = Counts { store_relaxed: 1, fences: 1, load_acquire: 1, ..Counts::default() };
+        assert!(pair.device.arm());
+        assert!(pair.driver.arm());
+        assert_eq!((pair.device_mem.take(), pair.driver_mem.take()), (sleep, sleep), "event index {event_idx}");
+        // Waking up costs the event word only where there is a flag to set.
+        let wake = Counts { store_relaxed: u64::from(!event_idx), ..Counts::default() };
+        for _ in 0..2 {
+            pair.device.disarm();
+            pair.driver.disarm();
+        }
+        assert_eq!((pair.device_mem.take(), pair.driver_mem.take()), (wake, wake), "event index {event_idx}");
+    }
+}
+
+/// V120 (FreeBSD-SA-24:17, double fetch): every second read of a word gives garbage, and nobody notices.
+#[test]
+fn every_word_of_a_chain_is_read_once() {
+    for event_idx in [false, true] {
+        let config = config(8, event_idx, true);
+        let mem = Watched::new(memory()).evil();
+        let raw = RawRing(config);
+        let entries = [descriptor(BUFFER, 1, NEXT, 1), descriptor(BUFFER, 2, WRITE, 0)].concat();
+        poke(&mem, TABLE, &entries);
+        raw.desc(&mem, 0, (BUFFER, 10, NEXT, 5));
+        raw.desc(&mem, 5, (BUFFER, 20, NEXT, 2));
+        raw.desc(&mem, 2, (TABLE, 32, INDIRECT, 0));
+        raw.desc(&mem, 1, (BUFFER, 40, WRITE, 0));
+        raw.avail_entry(&mem, 0, 0);
+        raw.avail_entry(&mem, 1, 1);
+        raw.set_avail_idx(&mem, 2);
+        let mut device = SplitDevice::new(&mem, &config, QueueState::default()).unwrap();
+        mem.take();
+        let mut list = List::default();
+        for _ in 0..2 {
+            let peeked = device.peek(&mem, &mut list).unwrap().unwrap();
+            assert_eq!(peeked.fault(), None);
+            let token = peeked.accept();
+            device.complete(token, 0);
+        }
+        let _ = device.flush();
+        let lens: Vec<u32> = list.0.iter().map(|e| e.len).collect();
+        assert_eq!(lens, [10, 20, 1, 2, 40]);
+        let reads = mem.reads();
+        assert_eq!(reads.len(), 10, "two entries, four descriptors of two words");
+        assert!(reads.values().all(|n| *n == 1), "{reads:?}");
+        assert_eq!(mem.take().load_acquire, 1);
+    }
+}
+
+/// V121: the driver reads every used entry once.
+#[test]
+fn every_used_entry_is_read_once() {
+    for event_idx in [false, true] {
+        let config = config(8, event_idx, true);
+        let mem = Watched::new(memory()).evil();
+        let raw = RawRing(config);
+        let mut driver = SplitDriver::new(&mem, &config).unwrap();
+        for _ in 0..3 {
+            driver.add(&ONE).unwrap();
+        }
+        let _ = driver.flush();
+        for (i, id) in [2, 0, 1].into_iter().enumerate() {
+            raw.set_used_entry(&mem, i as u16, id, id);
+        }
+        raw.set_used_idx(&mem, 3);
+        mem.take();
+        for id in [2, 0, 1_u16] {
+            let used = driver.poll_used().unwrap().unwrap();
+            assert_eq!((used.handle.0, used.len), (id, id.into()));
+        }
+        assert!(mem.reads().values().all(|n| *n == 1));
+        assert_eq!((mem.reads().len(), mem.take().load_acquire), (6, 1));
+    }
+}
+
+/// V122: the entries of an indirect table change as soon as they are read: to a loop, to nonsense.
+#[test]
+fn a_table_that_changes_under_the_walk_is_walked_as_read() {
+    struct Rewrites<'a> {
+        mem: &'a Memory,
+        seen: Vec<u32>,
+    }
+    impl ChainSink for Rewrites<'_> {
+        fn push(&mut self, e: Element) -> Result<(), ChainFault> {
+            let at = TABLE + 16 * self.seen.len() as u64;
+            poke(self.mem, at, &descriptor(u64::MAX, u32::MAX, 0xFFFF, 0));
+            self.seen.push(e.len);
+            Ok(())
+        }
+    }
+    let config = config(8, true, true);
+    let mem = memory();
+    let raw = RawRing(config);
+    let table = [descriptor(BUFFER, 1, NEXT, 1), descriptor(BUFFER, 2, NEXT, 2), descriptor(BUFFER, 3, WRITE, 0)];
+    poke(&mem, TABLE, &table.concat());
+    raw.desc(&mem, 0, (TABLE, 48, INDIRECT, 0));
+    raw.set_avail_idx(&mem, 1);
+    let mut device = SplitDevice::new(&mem, &config, QueueState::default()).unwrap();
+    let mut sink = Rewrites { mem: &mem, seen: Vec::new() };
+    let peeked = device.peek(&mem, &mut sink).unwrap().unwrap();
+    assert_eq!(peeked.fault(), None);
+    let token = peeked.accept();
+    device.complete(token, 0);
+    assert_eq!(sink.seen, [1, 2, 3]);
+}
