@@ -130,9 +130,9 @@ impl<M: GuestMemory> Chains<M> {
         };
         let Some(peeked) = ring.peek(&self.mem, &mut sink)? else { return Ok(false) };
         let Translate { readable, writable, readable_len, writable_len, .. } = sink;
-        let fault = peeked.fault();
-        if fault.is_some() {
-            self.last_fault = fault;
+        let faulty = peeked.is_faulty();
+        if faulty {
+            self.last_fault = peeked.fault();
         }
         self.chains.push(Chain {
             first: first as u32, // bounded by the capacity that `new` chose
@@ -140,7 +140,7 @@ impl<M: GuestMemory> Chains<M> {
             writable,
             readable_len,
             writable_len,
-            faulty: fault.is_some(),
+            faulty,
             token: peeked.accept(),
         });
         Ok(true)

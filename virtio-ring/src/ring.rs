@@ -77,14 +77,21 @@ pub struct QueueConfig {
 pub struct Peeked<'r, R: DeviceRing> {
     pub(crate) ring: &'r mut R,
     pub(crate) token: Token,
-    pub(crate) fault: Option<ChainFault>,
+    pub(crate) faulty: bool,
 }
 
 impl<R: DeviceRing> Peeked<'_, R> {
     /// What is wrong with the chain, if anything: it is then to be completed with length 0.
     #[inline]
-    pub const fn fault(&self) -> Option<ChainFault> {
-        self.fault
+    pub fn fault(&self) -> Option<ChainFault> {
+        // The fault itself stays with the ring: a good chain pays for one bit.
+        if self.faulty { self.ring.chain_fault() } else { None }
+    }
+
+    /// True if something is wrong with the chain: see [`fault`](Self::fault).
+    #[inline]
+    pub const fn is_faulty(&self) -> bool {
+        self.faulty
     }
 
     /// Takes the chain: the next peek sees the one behind it.
@@ -138,6 +145,10 @@ pub trait DeviceRing: Sized {
 
     /// The violation that stopped this ring, if one did.
     fn fault(&self) -> Option<RingError>;
+
+    /// What was wrong with the last faulty chain: what [`Peeked::fault`] calls.
+    #[doc(hidden)]
+    fn chain_fault(&self) -> Option<ChainFault>;
 }
 
 /// A chain that the driver added: names it until the device has used it.

@@ -50,7 +50,8 @@ fn run() -> Result<(), Box<dyn Error>> {
         println!("{:<34} {instructions:>8.1}  {}", case.name, case.per);
         rows.push(Row { case: case.name, per: case.per, instructions });
     }
-    let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
+    let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| default.into());
     std::fs::create_dir_all(&folder)?;
     let file = Path::new(&folder).join("instructions.json");
     std::fs::write(&file, serde_json::to_vec_pretty(&rows)?)?;

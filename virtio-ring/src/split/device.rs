@@ -9,9 +9,10 @@ use crate::ring::{ChainSink, DeviceRing, Notify, Peeked, QueueConfig, QueueState
 
 /// The device's side of a split ring.
 ///
-/// Aligned so that the private state of two neighbours never shares a pair of cachelines.
+/// Aligned so that the private state of two neighbours never shares a pair of cachelines; what every buffer needs comes
+/// first, what only faults need last.
 #[derive(Debug)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct SplitDevice<A> {
     layout: Layout<A>,
     /// The next entry of the available ring to peek at.
@@ -27,6 +28,8 @@ pub struct SplitDevice<A> {
     /// Without event index: what `used.flags` says.
     silent: bool,
     fault: Option<RingError>,
+    /// What is wrong with the chain that was peeked at last, if that was faulty.
+    chain_fault: Option<ChainFault>,
 }
 
 impl<A: RingMem> SplitDevice<A> {
@@ -54,10 +57,12 @@ impl<A: RingMem> SplitDevice<A> {
             indirect: config.indirect,
             silent: false,
             fault: None,
+            chain_fault: None,
         })
     }
 
     /// Reads the driver's index; true if there is something new.
+    #[inline]
     fn reload(&mut self) -> Result<bool, RingError> {
         if self.fault.is_some() {
             return Ok(false);
@@ -79,8 +84,25 @@ impl<A: RingMem> SplitDevice<A> {
         error
     }
 
-    /// A chain that is more than one direct descriptor, beginning with `d`.
-    fn walk<M: GuestMemory, S: ChainSink>(
+    /// Notes what is wrong with a chain, out of the way of those with which nothing is.
+    #[cold]
+    fn note(&mut self, fault: ChainFault) -> bool {
+        self.chain_fault = Some(fault);
+        true
+    }
+
+    /// Walks a chain that is more than one direct descriptor, beginning with the one of these words; true if it is
+    /// faulty.
+    #[inline(never)]
+    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, words: (u64, u64)) -> bool {
+        match self.steps(mem, Walk::new(sink), Descriptor::from_words(words.0, words.1)) {
+            Ok(()) => false,
+            Err(fault) => self.note(fault),
+        }
+    }
+
+    #[inline]
+    fn steps<M: GuestMemory, S: ChainSink>(
         &self,
         mem: &M,
         mut walk: Walk<'_, S>,
@@ -109,7 +131,7 @@ impl<A: RingMem> SplitDevice<A> {
 }
 
 impl<A: RingMem> DeviceRing for SplitDevice<A> {
-    #[inline]
+    #[inline(always)]
     fn peek<M: GuestMemory, S: ChainSink>(
         &mut self,
         mem: &M,
@@ -119,15 +141,20 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
             return Ok(None);
         }
         let head = self.layout.avail_entry(self.next_avail);
-        let size = self.layout.size();
-        if head >= size {
-            return Err(self.fail(RingError::Head { head, size }));
+        if !self.layout.holds(head) {
+            return Err(self.fail(RingError::Head { head, size: self.layout.size() }));
         }
         let d = self.layout.descriptor(head);
-        let mut walk = Walk::new(sink);
-        let walked = if d.flags & (NEXT | INDIRECT) == 0 { walk.element(d) } else { self.walk(mem, walk, d) };
-        let fault = walked.err();
-        Ok(Some(Peeked { ring: self, token: Token(head), fault }))
+        // Almost every chain is one direct descriptor or an indirect table: the first needs no state between steps.
+        let faulty = if d.flags & (NEXT | INDIRECT) == 0 {
+            match Walk::new(sink).element(d) {
+                Ok(()) => false,
+                Err(fault) => self.note(fault),
+            }
+        } else {
+            self.walk(mem, sink, d.into_words())
+        };
+        Ok(Some(Peeked { ring: self, token: Token(head), faulty }))
     }
 
     #[inline]
@@ -187,6 +214,10 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 
     fn fault(&self) -> Option<RingError> {
         self.fault
+    }
+
+    fn chain_fault(&self) -> Option<ChainFault> {
+        self.chain_fault
     }
 }
 

@@ -45,8 +45,8 @@ pub(super) struct Layout<A> {
     desc: A,
     avail: A,
     used: A,
-    /// Queue size - 1, a power of two minus one.
-    mask: u16,
+    /// Queue size - 1, a power of two minus one; as wide as an offset, so that masking is one instruction.
+    mask: usize,
 }
 
 macro_rules! word {
@@ -87,7 +87,7 @@ impl<A: RingMem> Layout<A> {
                 return Err(RingError::Misaligned { addr: GuestAddr(0), align });
             }
         }
-        Ok(Self { desc, avail, used, mask: size - 1 })
+        Ok(Self { desc, avail, used, mask: usize::from(size) - 1 })
     }
 
     /// Translates the areas of a queue.
@@ -109,12 +109,19 @@ impl<A: RingMem> Layout<A> {
 
     #[inline]
     pub(super) const fn size(&self) -> u16 {
-        self.mask + 1
+        self.mask as u16 + 1 // at most 32767
+    }
+
+    /// True if the table has descriptor `index`.
+    #[inline]
+    pub(super) fn holds(&self, index: u16) -> bool {
+        // Not by comparison: the masked index is what `descriptor` is going to need.
+        self.slot(index) == usize::from(index)
     }
 
     #[inline]
     fn slot(&self, index: u16) -> usize {
-        usize::from(index & self.mask)
+        usize::from(index) & self.mask
     }
 
     #[inline]
