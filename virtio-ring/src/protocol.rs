@@ -42,3 +42,6 @@ pub(crate) fn arm<S: Side>(side: &mut S) -> bool {
 pub(crate) const fn passed(event: u16, old: u16, new: u16) -> bool {
     new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
+
+#[cfg(test)]
+mod tests;
