@@ -14,7 +14,7 @@
 use e2e::netns::TapSpec;
 use e2e::{Check, Error, Guest, GuestSpec, Kind, Line, Plan, Step, TapNet, Verdict, Workshop};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn wanted() -> bool {
     let wanted = std::env::var_os("VNET_GUEST_TESTS").is_some();
@@ -131,6 +131,10 @@ fn deadline_kills_and_nothing_is_left() {
     let namespace = net.namespace().to_owned();
     drop(net);
     assert!(!std::path::Path::new("/run/netns").join(namespace).exists());
+    let until = Instant::now() + Duration::from_secs(5);
+    while !group_members(leader).is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert_eq!(group_members(leader), BTreeSet::new());
 }
 

@@ -233,7 +233,7 @@ impl Guest {
         self.boot_time
     }
 
-    /// Process id of the guest's program.
+    /// Id of the process group that the guest is.
     pub fn id(&self) -> u32 {
         self.process.id()
     }

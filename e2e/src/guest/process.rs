@@ -11,6 +11,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// The leader of the group. The kernel tells only one process that its parent has died, and User Mode Linux has
+/// helpers: so a shell waits for that signal, and kills the group. `setpriv` asks the kernel for it without code
+/// of ours between fork and exec.
+const LEADER: &str = r#"trap 'kill -KILL 0' TERM; "$@" & wait $!"#;
+
 /// What came of waiting for a line.
 pub(crate) enum Text {
     /// A line, without its end.
@@ -33,14 +38,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the command with both outputs in one stream, copied to `log`. It gets SIGKILL when the calling
-    /// thread ends: `setpriv` sets that up without code of ours between fork and exec.
+    /// Starts the command with both outputs in one stream, copied to `log`. The whole group is killed when the
+    /// calling thread ends, however that comes about.
     pub(crate) fn start(command: Command, log: Option<&Path>) -> Result<Self, Error> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |source| Error::Start { program: program.clone(), source };
         let log = log.map(|path| File::create(path).map_err(Error::file(path))).transpose()?;
         let mut wrapped = Command::new("setpriv");
-        wrapped.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+        wrapped.args(["--pdeathsig", "TERM", "--", "sh", "-c", LEADER, "sh"]);
+        wrapped.arg(command.get_program()).args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
                 Some(value) => wrapped.env(key, value),
@@ -157,15 +163,34 @@ mod tests {
     }
 
     #[test]
+    fn group_ends_with_the_thread_that_started_it() {
+        let (tx, rx) = channel();
+        let starter = std::thread::spawn(move || {
+            let mut p = shell("sleep 600 & echo $!; wait");
+            assert!(matches!(p.next_text(Duration::from_secs(10)), Text::Line(_)));
+            tx.send(p).unwrap();
+        });
+        starter.join().unwrap();
+        let mut p = rx.recv().unwrap();
+        assert!(matches!(p.next_text(Duration::from_secs(10)), Text::End), "somebody still holds the pipe");
+    }
+
+    #[test]
     fn kill_takes_the_whole_group() {
         let mut p = shell("sleep 600 & echo $!; wait");
         let Text::Line(id) = p.next_text(Duration::from_secs(10)) else { panic!("no line") };
         assert!(matches!(p.next_text(Duration::from_millis(1)), Text::Late));
         p.kill();
-        // The reader has seen the end of the pipe, so nobody holds its other end; what may be left of the
-        // grandchild is a zombie until init fetches it.
-        let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        // A grandchild that was killed may take a moment to end, and is a zombie until init fetches it.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            if state.is_empty() || state.contains(") Z ") {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{state}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         assert!(!p.exit_status().unwrap().success());
     }
 }
