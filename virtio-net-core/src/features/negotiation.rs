@@ -31,7 +31,7 @@ pub enum WithheldReason {
     NotImplemented,
     /// The back end lacks it.
     BackEnd,
-    /// The config space has no value for it.
+    /// The configuration has no value or no use for it.
     Config,
     /// It needs others that are not offered.
     Needs(Needs),
@@ -42,7 +42,7 @@ impl fmt::Display for Withheld {
         match self.reason {
             WithheldReason::NotImplemented => write!(f, "{}: not implemented", self.feature),
             WithheldReason::BackEnd => write!(f, "{}: the back end lacks it", self.feature),
-            WithheldReason::Config => write!(f, "{}: no value configured", self.feature),
+            WithheldReason::Config => write!(f, "{}: the configuration has no value or use for it", self.feature),
             WithheldReason::Needs(needs) => write!(f, "{}: needs {needs}", self.feature),
         }
     }

@@ -1,0 +1,20 @@
+//! The filters of [`net_filter`] at the pumps.
+
+use net_filter::{MacFilter, SpoofCheck};
+
+use crate::rx::RxFilter;
+use crate::tx::TxFilter;
+
+impl RxFilter for MacFilter {
+    #[inline]
+    fn accepts(&mut self, head: &[u8]) -> bool {
+        Self::accepts(self, head)
+    }
+}
+
+impl TxFilter for SpoofCheck {
+    #[inline]
+    fn permits(&mut self, head: &[u8]) -> bool {
+        Self::permits(self, head)
+    }
+}
