@@ -149,8 +149,8 @@ impl GuestSpec {
     }
 }
 
-/// A guest that was started. Dropping it kills it and everything it started; it also dies with the thread
-/// that booted it, however that ends.
+/// A guest that was started. Dropping it kills it and everything it started; it also ends when this process
+/// does, however that comes about.
 #[derive(Debug)]
 pub struct Guest {
     process: Process,

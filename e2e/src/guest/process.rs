@@ -1,4 +1,4 @@
-//! A child process with its output as lines, in a process group of its own, which dies with us.
+//! A child process with its output as lines, in a process group of its own, which ends when we do.
 
 use crate::Error;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -11,10 +11,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The leader of the group. The kernel tells only one process that its parent has died, and User Mode Linux has
-/// helpers: so a shell waits for that signal, and kills the group. `setpriv` asks the kernel for it without code
-/// of ours between fork and exec.
-const LEADER: &str = r#"trap 'kill -KILL 0' TERM; "$@" & wait $!"#;
+/// What the watchdog runs: its input ends when we do, however that comes about, and then it kills the group. The
+/// kernel's own signal for a parent's death would only reach the leader, and User Mode Linux has helpers. Nor may
+/// a shell lead the group: User Mode Linux then makes a session of its own.
+const WATCHDOG: &str = r#"read nothing; kill -KILL "-$1""#;
 
 /// What came of waiting for a line.
 pub(crate) enum Text {
@@ -30,6 +30,7 @@ pub(crate) enum Text {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    watchdog: Option<Child>,
     lines: Receiver<String>,
     /// `None` once it has come to the end of the output.
     reader: Option<JoinHandle<()>>,
@@ -38,29 +39,27 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the command with both outputs in one stream, copied to `log`. The whole group is killed when the
-    /// calling thread ends, however that comes about.
-    pub(crate) fn start(command: Command, log: Option<&Path>) -> Result<Self, Error> {
+    /// Starts the command with both outputs in one stream, copied to `log`.
+    pub(crate) fn start(mut command: Command, log: Option<&Path>) -> Result<Self, Error> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |source| Error::Start { program: program.clone(), source };
         let log = log.map(|path| File::create(path).map_err(Error::file(path))).transpose()?;
-        let mut wrapped = Command::new("setpriv");
-        wrapped.args(["--pdeathsig", "TERM", "--", "sh", "-c", LEADER, "sh"]);
-        wrapped.arg(command.get_program()).args(command.get_args());
-        for (key, value) in command.get_envs() {
-            match value {
-                Some(value) => wrapped.env(key, value),
-                None => wrapped.env_remove(key),
-            };
-        }
         let (output, input) = std::io::pipe().map_err(failed)?;
-        wrapped.stdin(Stdio::null()).stdout(input.try_clone().map_err(failed)?).stderr(input).process_group(0);
-        let child = wrapped.spawn().map_err(failed)?;
+        command.stdin(Stdio::null()).stdout(input.try_clone().map_err(failed)?).stderr(input).process_group(0);
+        let child = command.spawn().map_err(failed)?;
         // Our copies of the pipe's input go here, else its end would never be seen.
-        drop(wrapped);
+        drop(command);
+        let watchdog = Command::new("sh")
+            .args(["-c", WATCHDOG, "sh", &child.id().to_string()])
+            .stdin(Stdio::piped())
+            .process_group(0)
+            .spawn();
         let (tx, lines) = channel();
         let reader = std::thread::spawn(move || copy_lines(output, log, &tx));
-        Ok(Self { child, lines, reader: Some(reader), killed: false, status: None })
+        let mut process = Self { child, watchdog: None, lines, reader: Some(reader), killed: false, status: None };
+        // Without a watchdog, `process` goes at once, and the child with it.
+        process.watchdog = Some(watchdog.map_err(|source| Error::Start { program: "sh".to_owned(), source })?);
+        Ok(process)
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -103,6 +102,10 @@ impl Process {
         }
         if self.status.is_none() {
             self.status = self.child.wait().ok();
+        }
+        if let Some(mut watchdog) = self.watchdog.take() {
+            let _ = watchdog.kill();
+            let _ = watchdog.wait();
         }
         self.join_reader();
     }
@@ -162,16 +165,12 @@ mod tests {
         assert_eq!(p.exit_status().and_then(|s| s.code()), Some(7));
     }
 
+    /// The end of our process closes the watchdog's input; so does this.
     #[test]
-    fn group_ends_with_the_thread_that_started_it() {
-        let (tx, rx) = channel();
-        let starter = std::thread::spawn(move || {
-            let mut p = shell("sleep 600 & echo $!; wait");
-            assert!(matches!(p.next_text(Duration::from_secs(10)), Text::Line(_)));
-            tx.send(p).unwrap();
-        });
-        starter.join().unwrap();
-        let mut p = rx.recv().unwrap();
+    fn watchdog_kills_the_group_when_its_input_ends() {
+        let mut p = shell("sleep 600 & echo $!; wait");
+        assert!(matches!(p.next_text(Duration::from_secs(10)), Text::Line(_)));
+        drop(p.watchdog.as_mut().unwrap().stdin.take());
         assert!(matches!(p.next_text(Duration::from_secs(10)), Text::End), "somebody still holds the pipe");
     }
 
