@@ -35,7 +35,7 @@ pub trait Port: Send {
 }
 
 /// One queue pair of a [`Port`].
-pub trait PortQueue: FrameSink + FrameSource<Error = io::Error> + Send {
+pub trait PortQueue: FrameSink + FrameSource<Error = io::Error> + Send + 'static {
     /// A descriptor that is readable while frames wait for the guest, and writable while there is room for frames
     /// from it. `None` for a queue that never has frames of its own accord and is never busy, or that tells by
     /// [`next_wake`](Self::next_wake) alone. It must stay the same until the queue is dropped.

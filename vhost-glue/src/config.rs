@@ -1,0 +1,42 @@
+//! What the embedder decides about a device.
+
+use std::time::Duration;
+
+/// Settings of one network device.
+#[derive(Clone, Debug)]
+pub struct DeviceConfig {
+    /// The guest's MAC address.
+    pub mac: [u8; 6],
+    /// The MTU that the guest is told, in bytes; `None`: it is not told.
+    pub mtu: Option<u16>,
+    /// Queue pairs; no more than the port has.
+    pub queues: u16,
+    /// Link speed that the guest is told, in Mbit/s; `None`: it is not told.
+    pub speed: Option<u32>,
+    /// How long a worker polls after the last work before it sleeps.
+    pub poll: Duration,
+    /// CPUs to pin the workers to, one after the other; empty: wherever the system puts them.
+    pub pin: Vec<usize>,
+    /// Drop frames from the guest whose source address is not its own.
+    pub spoof_check: bool,
+}
+
+impl DeviceConfig {
+    /// Default of [`poll`](Self::poll).
+    pub const DEFAULT_POLL: Duration = Duration::from_micros(50);
+}
+
+impl Default for DeviceConfig {
+    /// One queue pair with the MAC address 52:54:00:00:00:01, spoof check on.
+    fn default() -> Self {
+        Self {
+            mac: [0x52, 0x54, 0, 0, 0, 1],
+            mtu: None,
+            queues: 1,
+            speed: None,
+            poll: Self::DEFAULT_POLL,
+            pin: Vec::new(),
+            spoof_check: true,
+        }
+    }
+}

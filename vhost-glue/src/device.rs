@@ -1,0 +1,116 @@
+//! A network device that serves one front end after the other.
+
+use std::os::unix::net::UnixStream;
+
+use net_filter::MacAddr;
+use virtio_net_core::config::ConfigError;
+use virtio_net_core::{Duplex, Features, NetConfig, NetDevice};
+
+use crate::config::DeviceConfig;
+use crate::error::{SessionEnd, SessionError};
+use crate::message::Channel;
+use crate::port::Port;
+use crate::session::Session;
+use crate::stats::Stats;
+use crate::stop::Stop;
+
+/// Most queue pairs: a ring's number has eight bits in half of the messages, and the control queue needs one.
+pub const MAX_PAIRS: u16 = 127;
+
+/// A device that cannot be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// A setting that the config space cannot hold.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// More queue pairs than the port or the protocol has.
+    #[error("{pairs} queue pairs, expected 1 to {max}")]
+    Pairs {
+        /// Queue pairs asked for.
+        pairs: u16,
+        /// Queue pairs that can be had.
+        max: u16,
+    },
+}
+
+/// What stays the same from session to session.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) config: DeviceConfig,
+    /// As it is before a driver comes.
+    pub(crate) net: NetDevice,
+    pub(crate) pairs: u16,
+    pub(crate) stats: Stats,
+}
+
+impl Parts {
+    pub(crate) fn offered(&self) -> Features {
+        self.net.offer().features
+    }
+
+    /// Rings that a front end may set up.
+    pub(crate) fn rings(&self) -> u32 {
+        self.net.queues(self.offered())
+    }
+}
+
+/// A virtio network device behind a vhost-user socket, with a [`Port`] as the other end of its wire.
+#[derive(Debug)]
+pub struct Device<P> {
+    parts: Parts,
+    port: P,
+}
+
+impl<P: Port> Device<P> {
+    /// A device with these settings.
+    ///
+    /// # Errors
+    /// [`DeviceError`] names the setting that cannot be.
+    pub fn new(config: DeviceConfig, port: P) -> Result<Self, DeviceError> {
+        let max = port.max_pairs().clamp(1, MAX_PAIRS);
+        let pairs = config.queues;
+        if pairs == 0 || pairs > max {
+            return Err(DeviceError::Pairs { pairs, max });
+        }
+        let duplex = if config.speed.is_some() { Duplex::Full } else { Duplex::Unknown };
+        let (mtu, speed) = (config.mtu, config.speed);
+        let net = NetConfig { mtu, pairs, speed, duplex, ..NetConfig::new(MacAddr(config.mac)) };
+        // The protocol has no way to tell the driver later that it should announce itself.
+        let wanted = Features::SUPPORTED.difference(Features::GUEST_ANNOUNCE);
+        let net = NetDevice::new(&net, wanted, port.features())?;
+        let stats = Stats::new(pairs);
+        Ok(Self { parts: Parts { config, net, pairs, stats }, port })
+    }
+
+    /// What is offered to drivers.
+    #[must_use]
+    pub fn offered(&self) -> Features {
+        self.parts.offered()
+    }
+
+    /// A reader of the statistics, for another thread.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.parts.stats.clone()
+    }
+
+    /// The host end, between sessions.
+    pub const fn port(&mut self) -> &mut P {
+        &mut self.port
+    }
+
+    /// Serves one front end until it hangs up, a stop is requested, or it breaks the protocol. Whatever the end, all
+    /// rings are stopped in an orderly way, everything that the front end gave is closed and unmapped, and the
+    /// device is ready for the next one.
+    ///
+    /// # Errors
+    /// [`SessionError`]: why the session ended in bad order.
+    pub fn serve(&mut self, connection: UnixStream, stop: &Stop) -> Result<SessionEnd, SessionError> {
+        let channel = Channel::new(connection, stop.clone())?;
+        self.parts.stats.begin();
+        let end = Session::new(&self.parts, &mut self.port, channel).and_then(Session::run);
+        self.parts.stats.session(|s| s.connected = false);
+        end
+    }
+}

@@ -1,0 +1,184 @@
+//! Starting and stopping: the host end, its workers, the rings in them.
+
+use std::sync::Arc;
+
+use net_filter::{MacAddr, MacFilter, SpoofCheck};
+use virtio_net_core::{Features, QueueRole};
+use virtio_ring::{GuestAddr, QueueConfig};
+
+use super::vring::{Addresses, Kick};
+use super::{Fail, Session};
+use crate::error::{Refusal, SessionError};
+use crate::port::Port;
+use crate::worker::{Handle, Plan, Setup, Shared, Side, Worker, spawn};
+
+/// Which of a worker's rings.
+fn place(role: QueueRole) -> (usize, Side) {
+    match role {
+        QueueRole::Rx(pair) => (pair.into(), Side::Rx),
+        QueueRole::Tx(pair) => (pair.into(), Side::Tx),
+        QueueRole::Ctrl => (0, Side::Control),
+    }
+}
+
+impl<P: Port> Session<'_, P> {
+    /// Queue pairs that the driver may use.
+    fn pairs(&self, acked: Features) -> u16 {
+        if acked.contains(Features::MQ) { self.parts.pairs } else { 1 }
+    }
+
+    pub(super) fn translate(&self, addresses: &Addresses) -> Result<[GuestAddr; 3], Refusal> {
+        let find = |user| self.memory.guest_addr(user).ok_or(Refusal::UserAddress { user });
+        Ok([find(addresses.desc)?, find(addresses.avail)?, find(addresses.used)?])
+    }
+
+    /// The geometry of a ring as the rings' crate wants it; `None` if it is not known yet.
+    fn geometry(&self, index: usize) -> Result<Option<QueueConfig>, Refusal> {
+        let known = self.vrings.get(index).and_then(|vring| vring.addresses.map(|a| (vring.size, a)));
+        let (Some((size, addresses)), Some(acked)) = (known, self.acked) else { return Ok(None) };
+        if size == 0 || self.memory.is_empty() {
+            return Ok(None);
+        }
+        let [desc, driver, device] = self.translate(&addresses)?;
+        let event_idx = acked.contains(Features::RING_EVENT_IDX);
+        let indirect = acked.contains(Features::RING_INDIRECT_DESC);
+        Ok(Some(QueueConfig { size, desc, driver, device, event_idx, indirect }))
+    }
+
+    /// Starts a ring that does not run, if all about it is known.
+    pub(super) fn start_ring(&mut self, index: usize) -> Result<(), Fail> {
+        let (Some(vring), Some(acked)) = (self.vrings.get(index), self.acked) else { return Ok(()) };
+        if vring.running.is_some() || matches!(vring.kick, Kick::Unset) {
+            return Ok(());
+        }
+        let Some(config) = self.geometry(index)? else { return Ok(()) };
+        let count = self.vrings.len();
+        let role = u32::try_from(index).ok().and_then(|index| self.net.queue_role(index, acked));
+        let role = role.ok_or(Refusal::Index { index: index as u64, count })?;
+        self.start_port(acked)?;
+        let Some(vring) = self.vrings.get(index) else { return Ok(()) };
+        let enabled = vring.enabled.unwrap_or(!self.begins_disabled);
+        let setup = Setup { index, config, state: vring.base, signals: vring.signals(), enabled };
+        let memory = self.memory.memory().clone();
+        let started = self.on_worker(role, move |worker, side| worker.start(side, &memory, setup))?;
+        if let Err(error) = started {
+            if let Some(fd) = self.vrings.get(index).and_then(|vring| vring.error.as_ref()) {
+                crate::stop::wake(std::os::fd::AsFd::as_fd(fd));
+            }
+            return Err(Refusal::Ring { index, error }.into());
+        }
+        if let Some(vring) = self.vrings.get_mut(index) {
+            vring.running = Some(role);
+        }
+        Ok(())
+    }
+
+    /// Stops a ring, if it runs, and notes where it stands. It starts again with the next kick descriptor.
+    pub(super) fn stop_ring(&mut self, index: usize) -> Result<(), Fail> {
+        let Some(vring) = self.vrings.get_mut(index) else { return Ok(()) };
+        vring.kick = Kick::Unset;
+        let Some(role) = vring.running.take() else { return Ok(()) };
+        let state = self.on_worker(role, Worker::stop)?;
+        if let (Some(vring), Some(state)) = (self.vrings.get_mut(index), state) {
+            vring.base = state;
+        }
+        Ok(())
+    }
+
+    /// Moves a ring, if it runs, to the memory table of now.
+    pub(super) fn move_ring(&mut self, index: usize) -> Result<(), Fail> {
+        let Some(role) = self.vrings.get(index).and_then(|vring| vring.running) else { return Ok(()) };
+        let config = self.geometry(index).ok().flatten();
+        let memory = self.memory.memory().clone();
+        let stopped = self.on_worker(role, move |worker, side| worker.remap(side, &memory, config))?;
+        if let (Some(vring), Some(state)) = (self.vrings.get_mut(index), stopped) {
+            tracing::warn!("ring {index} is not in the new memory table: it is stopped until it is");
+            vring.running = None;
+            vring.base = state;
+        }
+        Ok(())
+    }
+
+    pub(super) fn enable_ring(&mut self, index: usize, on: bool) -> Result<(), Fail> {
+        let Some(role) = self.vrings.get(index).and_then(|vring| vring.running) else { return Ok(()) };
+        self.on_worker(role, move |worker, side| worker.enable(side, on))?;
+        Ok(())
+    }
+
+    /// Gives a running ring the descriptors of now.
+    pub(super) fn update_signals(&mut self, index: usize) -> Result<(), Fail> {
+        let Some(vring) = self.vrings.get(index) else { return Ok(()) };
+        let Some(role) = vring.running else { return Ok(()) };
+        let signals = vring.signals();
+        self.on_worker(role, move |worker, side| worker.set_signals(side, signals))?;
+        Ok(())
+    }
+
+    /// Lets the worker of a ring do something.
+    fn on_worker<R: Send + 'static>(
+        &self,
+        role: QueueRole,
+        job: impl FnOnce(&mut Worker<P::Queue>, Side) -> R + Send + 'static,
+    ) -> Result<R, SessionError> {
+        let (pair, side) = place(role);
+        let worker = self.workers.get(pair).ok_or(SessionError::Worker { pair })?;
+        worker.ask(move |worker| job(worker, side))
+    }
+
+    /// Starts the host end and its workers, if they are not.
+    fn start_port(&mut self, acked: Features) -> Result<(), SessionError> {
+        if !self.workers.is_empty() {
+            return Ok(());
+        }
+        let pairs = self.pairs(acked);
+        let mut queues = self.port.start(acked, pairs).map_err(SessionError::Port)?;
+        if queues.len() != usize::from(pairs) {
+            let found = queues.len();
+            self.port.stop(queues);
+            return Err(SessionError::PortQueues { found, expected: pairs });
+        }
+        let config = &self.parts.config;
+        let shared = Arc::new(Shared::new(pairs)?);
+        let own = MacAddr(config.mac);
+        for (pair, port) in queues.drain(..).enumerate() {
+            let plan = Plan {
+                pair,
+                port,
+                net: self.net.clone(),
+                mac_filter: MacFilter::new(own),
+                spoof_check: if config.spoof_check { SpoofCheck::new(own) } else { SpoofCheck::off() },
+                poll: config.poll,
+                cpu: config.pin.get(pair.checked_rem(config.pin.len()).unwrap_or(0)).copied(),
+                cell: self.parts.stats.pair(pair),
+                stats: self.parts.stats.clone(),
+                shared: Arc::clone(&shared),
+            };
+            self.workers.push(spawn(plan)?);
+        }
+        Ok(())
+    }
+
+    /// Stops every ring, the workers and the host end.
+    pub(super) fn stop_port(&mut self) {
+        if self.workers.is_empty() {
+            return;
+        }
+        for index in 0..self.vrings.len() {
+            if let Err(Fail::Ended(e)) = self.stop_running(index) {
+                tracing::error!("ring {index} is not stopped: {e}");
+            }
+        }
+        let queues = self.workers.drain(..).filter_map(Handle::finish).collect();
+        self.port.stop(queues);
+    }
+
+    /// Stops a ring without forgetting its kick descriptor.
+    fn stop_running(&mut self, index: usize) -> Result<(), Fail> {
+        let kick = self.vrings.get(index).map(|vring| vring.kick.clone()).unwrap_or_default();
+        let stopped = self.stop_ring(index);
+        if let Some(vring) = self.vrings.get_mut(index) {
+            vring.kick = kick;
+        }
+        stopped
+    }
+}

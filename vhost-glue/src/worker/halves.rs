@@ -1,0 +1,191 @@
+//! The two rings of a pair with their pumps.
+
+use std::io;
+
+use virtio_net_core::backend::FrameSource;
+use virtio_net_core::rx::{RxFilter, RxFormat, RxPump, RxStats, RxStop};
+use virtio_net_core::tx::{TxFilter, TxFormat, TxPump, TxStats, TxStop};
+use virtio_ring::{DeviceRing, QueueConfig, QueueState, RingError};
+
+use super::line::{Line, Setup};
+use crate::memory::Memory;
+use crate::port::PortQueue;
+
+/// Frames that a ring may move before the others have their turn.
+pub(super) const BUDGET: u64 = 256;
+/// Rounds of discarding that a ring gets when it is disabled.
+const DISCARD_ROUNDS: usize = 256;
+
+/// A running transmit ring.
+#[derive(Debug)]
+pub(crate) struct TxHalf {
+    pub(super) line: Line,
+    pump: TxPump<Memory>,
+    /// The host end took less than there was.
+    pub(super) busy: bool,
+    /// It said that it has room again.
+    pub(super) retry: bool,
+    /// It said so and took nothing all the same: only time helps.
+    pub(super) stalled: bool,
+}
+
+impl TxHalf {
+    pub(super) fn start(mem: &Memory, setup: Setup, format: TxFormat) -> Result<Self, RingError> {
+        let pump = TxPump::new(mem.clone(), format);
+        Ok(Self { line: Line::start(mem, setup)?, pump, busy: false, retry: false, stalled: false })
+    }
+
+    pub(super) const fn stats(&self) -> &TxStats {
+        self.pump.stats()
+    }
+
+    /// Sends what there is; true if anything was done.
+    pub(super) fn serve<Q: PortQueue>(&mut self, port: &mut Q, filter: &mut dyn TxFilter) -> bool {
+        if !self.line.is_sound() {
+            return false;
+        }
+        if !self.line.enabled {
+            return self.line.kicked && self.discard();
+        }
+        self.line.ring.disarm();
+        match self.pump.pump(&mut self.line.ring, port, filter, BUDGET) {
+            Ok(outcome) => {
+                self.line.notify(outcome.notify);
+                self.stalled = outcome.chains == 0 && (self.stalled || self.retry);
+                self.retry = false;
+                self.busy = outcome.stop == TxStop::Busy;
+                outcome.chains > 0
+            }
+            Err((error, notify)) => {
+                self.line.fail(error, notify);
+                true
+            }
+        }
+    }
+
+    /// A ring that is started but disabled: what there is is consumed and not sent. The ring is left alone until the
+    /// next kick then: a driver may free a ring that it disabled.
+    fn discard(&mut self) -> bool {
+        match self.pump.discard(&mut self.line.ring, BUDGET) {
+            Ok(outcome) => {
+                self.line.notify(outcome.notify);
+                let idle = outcome.stop == TxStop::Empty && !self.line.is_polled() && self.line.ring.arm();
+                self.line.kicked = !idle;
+                outcome.chains > 0
+            }
+            Err((error, notify)) => {
+                self.line.fail(error, notify);
+                true
+            }
+        }
+    }
+
+    pub(super) fn enable(&mut self, on: bool) {
+        self.line.enabled = on;
+        self.line.kicked = true;
+        self.busy = false;
+        for _ in 0..DISCARD_ROUNDS {
+            if on || !self.line.kicked || !self.line.is_sound() || !self.discard() {
+                return;
+            }
+        }
+    }
+
+    /// Gives back what is held. A disabled ring is not written to any more.
+    pub(super) fn stop(mut self) -> QueueState {
+        self.pump.chains().rewind(&mut self.line.ring);
+        self.line.leave();
+        self.line.ring.state()
+    }
+
+    pub(super) fn remap(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
+        self.pump.chains().remap(&mut self.line.ring, mem.clone());
+        self.line.reopen(mem, config)
+    }
+
+    /// True if the worker may sleep as far as this ring is concerned.
+    pub(super) fn rest(&mut self) -> bool {
+        if !self.line.is_sound() || self.busy {
+            return true;
+        }
+        if !self.line.enabled {
+            return !self.line.kicked || self.line.is_polled();
+        }
+        self.line.ring.arm()
+    }
+}
+
+/// A running receive ring.
+#[derive(Debug)]
+pub(crate) struct RxHalf {
+    pub(super) line: Line,
+    pump: RxPump<Memory>,
+    /// The driver has to post buffers first.
+    pub(super) starved: bool,
+}
+
+impl RxHalf {
+    pub(super) fn start(mem: &Memory, setup: Setup, format: RxFormat) -> Result<Self, RingError> {
+        let pump = RxPump::new(mem.clone(), setup.config.size, format);
+        Ok(Self { line: Line::start(mem, setup)?, pump, starved: false })
+    }
+
+    pub(super) const fn stats(&self) -> &RxStats {
+        self.pump.stats()
+    }
+
+    /// True if frames may be asked for.
+    pub(super) fn is_open(&self) -> bool {
+        self.line.enabled && self.line.is_sound()
+    }
+
+    /// Delivers what there is; true if anything was done, and what failed in the host end.
+    pub(super) fn serve<S: FrameSource<Error = io::Error>>(
+        &mut self,
+        source: &mut S,
+        filter: &mut dyn RxFilter,
+    ) -> (bool, Option<io::Error>) {
+        if !self.is_open() {
+            return (false, None);
+        }
+        self.line.ring.disarm();
+        match self.pump.pump(&mut self.line.ring, source, filter, BUDGET) {
+            Ok(outcome) => {
+                self.line.notify(outcome.notify);
+                self.starved = outcome.stop == RxStop::NoBuffers;
+                (outcome.frames > 0, outcome.error)
+            }
+            Err((error, notify)) => {
+                self.line.fail(error, notify);
+                (true, None)
+            }
+        }
+    }
+
+    pub(super) fn enable(&mut self, on: bool) {
+        self.line.enabled = on;
+        self.starved = false;
+        if !on {
+            // Nothing is to be in flight in a ring that the driver may free.
+            self.pump.chains().rewind(&mut self.line.ring);
+            let _ = self.line.ring.arm();
+        }
+    }
+
+    /// As [`TxHalf::stop`].
+    pub(super) fn stop(mut self) -> QueueState {
+        self.pump.chains().rewind(&mut self.line.ring);
+        self.line.leave();
+        self.line.ring.state()
+    }
+
+    pub(super) fn remap(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
+        self.pump.chains().remap(&mut self.line.ring, mem.clone());
+        self.line.reopen(mem, config)
+    }
+
+    /// True if the worker may sleep as far as this ring is concerned: kicks matter only while buffers are missing.
+    pub(super) fn rest(&mut self) -> bool {
+        !self.is_open() || !self.starved || self.line.ring.arm()
+    }
+}
