@@ -31,13 +31,36 @@ pub(crate) struct Descriptor {
 impl Descriptor {
     /// From the two little-endian words of the table, already in the host's order.
     #[inline]
-    pub(crate) const fn from_words(addr: u64, rest: u64) -> Self {
+    pub(crate) const fn from_words((addr, rest): (u64, u64)) -> Self {
         Self { addr, len: rest as u32, flags: (rest >> 32) as u16, next: (rest >> 48) as u16 }
+    }
+
+    /// The buffer that it describes.
+    #[inline]
+    pub(crate) const fn element(self) -> Element {
+        Element { addr: GuestAddr(self.addr), len: self.len, writable: self.flags & WRITE != 0 }
     }
 
     #[inline]
     pub(crate) const fn into_words(self) -> (u64, u64) {
         (self.addr, self.len as u64 | (self.flags as u64) << 32 | (self.next as u64) << 48)
+    }
+}
+
+/// The head of the next available chain, read once: what a walk begins with.
+#[derive(Clone, Copy)]
+pub struct Front {
+    pub(crate) head: u16,
+    /// The descriptor as it is in the table: two words go through registers, its fields would not.
+    pub(crate) words: (u64, u64),
+}
+
+impl Front {
+    /// The chain's only element, if it is one direct descriptor. Such a chain breaks no rule that binds several.
+    #[inline]
+    pub(crate) const fn single(&self) -> Option<Element> {
+        let d = Descriptor::from_words(self.words);
+        if d.flags & (NEXT | INDIRECT) == 0 { Some(d.element()) } else { None }
     }
 }
 
@@ -57,14 +80,13 @@ impl<'s, S: ChainSink> Walk<'s, S> {
     /// Checks one element and hands it on.
     #[inline]
     pub(crate) fn element(&mut self, d: Descriptor) -> Result<(), ChainFault> {
-        let addr = GuestAddr(d.addr);
-        let writable = d.flags & WRITE != 0;
-        if self.writable && !writable {
-            return Err(ChainFault::ReadableBehindWritable { addr });
+        let e = d.element();
+        if self.writable && !e.writable {
+            return Err(ChainFault::ReadableBehindWritable { addr: e.addr });
         }
-        self.writable = writable;
-        self.bytes = self.bytes.checked_add(d.len).ok_or(ChainFault::TooManyBytes)?;
-        self.sink.push(Element { addr, len: d.len, writable })
+        self.writable = e.writable;
+        self.bytes = self.bytes.checked_add(e.len).ok_or(ChainFault::TooManyBytes)?;
+        self.sink.push(e)
     }
 
     /// Walks the table that `d` names (virtio 1.3, 2.7.5.3). Its `WRITE` flag means nothing.
@@ -115,7 +137,7 @@ impl<M: GuestMemory> Table<'_, M> {
             self.read_across(offset, &mut bytes)?;
         }
         let word = u128::from_le_bytes(bytes);
-        Ok(Descriptor::from_words(word as u64, (word >> 64) as u64))
+        Ok(Descriptor::from_words((word as u64, (word >> 64) as u64)))
     }
 
     #[cold]

@@ -97,6 +97,13 @@ impl<M: GuestMemory> Chains<M> {
         self.len() == 0
     }
 
+    /// True if [`fill`](Self::fill) stopped because no more can be held: by number, or because of their many segments.
+    #[must_use]
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.depth || self.lacks_room()
+    }
+
     /// Takes the fault of the last faulty chain, for a log.
     pub fn take_fault(&mut self) -> Option<ChainFault> {
         self.last_fault.take()
@@ -109,17 +116,53 @@ impl<M: GuestMemory> Chains<M> {
     #[inline]
     pub fn fill<R: DeviceRing>(&mut self, ring: &mut R) -> Result<usize, RingError> {
         self.make_room();
-        while self.len() < self.depth && self.segs.capacity().saturating_sub(self.segs.len()) >= MAX_SEGMENTS {
-            if !self.fill_one(ring)? {
+        for _ in self.len()..self.depth {
+            if self.lacks_room() && !self.squeeze() {
                 break;
             }
+            let Some(front) = ring.front() else {
+                ring.idle()?;
+                break;
+            };
+            if !front.single().is_some_and(|e| self.single(e, front.head)) {
+                self.walk(ring, front.head, front.words);
+            }
+            ring.accept(&Token(front.head));
         }
         Ok(self.len())
     }
 
-    #[inline]
-    fn fill_one<R: DeviceRing>(&mut self, ring: &mut R) -> Result<bool, RingError> {
-        let first = self.segs.len();
+    /// Takes the chain of one element, if that is in one piece: all that most chains need.
+    #[inline(always)]
+    fn single(&mut self, e: Element, head: u16) -> bool {
+        if e.len == 0 {
+            return false;
+        }
+        let access = if e.writable { Access::Write } else { Access::Read };
+        let seg = match self.mem.translate(e.addr, e.len as usize, access) {
+            Ok(seg) if seg.len() == e.len as usize => seg,
+            _ => return false,
+        };
+        let writable = u16::from(e.writable);
+        let writable_len = if e.writable { e.len } else { 0 };
+        self.chains.push(Chain {
+            first: self.segs.len() as u32, // bounded by the capacity that `new` chose
+            readable: writable ^ 1,
+            writable,
+            readable_len: e.len ^ writable_len,
+            writable_len,
+            faulty: false,
+            token: Token(head),
+        });
+        // SAFETY: kept beside `mem` and dropped with it or before it: `Chains::remap` clears the list first.
+        self.segs.push(unsafe { seg.detach() });
+        true
+    }
+
+    /// Takes a chain of any shape.
+    #[inline(never)]
+    fn walk<R: DeviceRing>(&mut self, ring: &mut R, head: u16, words: (u64, u64)) {
+        let first = self.segs.len() as u32; // bounded by the capacity that `new` chose
         let mut sink = Translate {
             mem: &self.mem,
             segs: &mut self.segs,
@@ -128,22 +171,13 @@ impl<M: GuestMemory> Chains<M> {
             readable_len: 0,
             writable_len: 0,
         };
-        let Some(peeked) = ring.peek(&self.mem, &mut sink)? else { return Ok(false) };
+        let faulty = ring.walk(&self.mem, &mut sink, words);
         let Translate { readable, writable, readable_len, writable_len, .. } = sink;
-        let faulty = peeked.is_faulty();
         if faulty {
-            self.last_fault = peeked.fault();
+            self.last_fault = ring.chain_fault();
         }
-        self.chains.push(Chain {
-            first: first as u32, // bounded by the capacity that `new` chose
-            readable,
-            writable,
-            readable_len,
-            writable_len,
-            faulty,
-            token: peeked.accept(),
-        });
-        Ok(true)
+        let token = Token(head);
+        self.chains.push(Chain { first, readable, writable, readable_len, writable_len, faulty, token });
     }
 
     /// Moves what is held to the start of the lists once the used-up part is as long.
@@ -156,6 +190,22 @@ impl<M: GuestMemory> Chains<M> {
         } else if self.head >= self.depth {
             self.compact();
         }
+    }
+
+    /// True if the longest chain does not fit the list of segments.
+    #[inline]
+    fn lacks_room(&self) -> bool {
+        // `new` chose a capacity of more than that.
+        self.segs.len() > self.segs.capacity().wrapping_sub(MAX_SEGMENTS)
+    }
+
+    /// Makes room of what is used up, if chains of many segments filled the list early; false if that is not enough.
+    #[cold]
+    fn squeeze(&mut self) -> bool {
+        if self.head > 0 {
+            self.compact();
+        }
+        !self.lacks_room()
     }
 
     #[cold]

@@ -1,5 +1,6 @@
 //! What every ring is to the code that uses it, whatever its format.
 
+use crate::chain::Front;
 use crate::error::{ChainFault, RingError};
 use crate::mem::{GuestAddr, GuestMemory};
 
@@ -109,11 +110,42 @@ pub trait DeviceRing: Sized {
     /// # Errors
     /// [`RingError`] once, when the driver broke the ring; after that the ring looks empty. The error stays at
     /// [`fault`](Self::fault).
+    // Always inline: the result is larger than registers, and its parts are all that a caller wants.
+    #[inline(always)]
     fn peek<M: GuestMemory, S: ChainSink>(
         &mut self,
         mem: &M,
         sink: &mut S,
-    ) -> Result<Option<Peeked<'_, Self>>, RingError>;
+    ) -> Result<Option<Peeked<'_, Self>>, RingError> {
+        let Some(front) = self.front() else { return self.idle().map(|()| None) };
+        let faulty = match front.single() {
+            Some(element) => match sink.push(element) {
+                Ok(()) => false,
+                Err(fault) => self.note(fault),
+            },
+            None => self.walk(mem, sink, front.words),
+        };
+        Ok(Some(Peeked { token: Token(front.head), ring: self, faulty }))
+    }
+
+    /// The head of the next available chain: the first half of [`peek`](Self::peek).
+    #[doc(hidden)]
+    fn front(&mut self) -> Option<Front>;
+
+    /// Why there is no [`front`](Self::front): nothing is available, or the driver broke the ring.
+    ///
+    /// # Errors
+    /// As `peek`: a violation, once.
+    #[doc(hidden)]
+    fn idle(&mut self) -> Result<(), RingError>;
+
+    /// Walks the chain at the front, whatever its shape: the second half of [`peek`](Self::peek). True if it is faulty.
+    #[doc(hidden)]
+    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, words: (u64, u64)) -> bool;
+
+    /// Keeps the fault of a chain for [`chain_fault`](Self::chain_fault); true.
+    #[doc(hidden)]
+    fn note(&mut self, fault: ChainFault) -> bool;
 
     /// Moves past a chain that was peeked at: what [`Peeked::accept`] calls.
     #[doc(hidden)]

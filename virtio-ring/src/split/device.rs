@@ -1,7 +1,7 @@
 //! The device's side of a split ring.
 
 use super::layout::{Layout, NO_NOTIFY};
-use crate::chain::{Descriptor, INDIRECT, NEXT, Walk};
+use crate::chain::{Descriptor, Front, INDIRECT, NEXT, Walk};
 use crate::error::{ChainFault, RingError};
 use crate::mem::{GuestMemory, RingMem};
 use crate::protocol::{self, Side};
@@ -27,6 +27,8 @@ pub struct SplitDevice<A> {
     indirect: bool,
     /// Without event index: what `used.flags` says.
     silent: bool,
+    /// The fault has not been returned to anybody yet.
+    unreported: bool,
     fault: Option<RingError>,
     /// What is wrong with the chain that was peeked at last, if that was faulty.
     chain_fault: Option<ChainFault>,
@@ -56,6 +58,7 @@ impl<A: RingMem> SplitDevice<A> {
             event_idx: config.event_idx,
             indirect: config.indirect,
             silent: false,
+            unreported: false,
             fault: None,
             chain_fault: None,
         })
@@ -63,44 +66,30 @@ impl<A: RingMem> SplitDevice<A> {
 
     /// Reads the driver's index; true if there is something new.
     #[inline]
-    fn reload(&mut self) -> Result<bool, RingError> {
+    fn reload(&mut self) -> bool {
         if self.fault.is_some() {
-            return Ok(false);
+            return false;
         }
         let idx = self.layout.avail_idx_acquire();
         let size = self.layout.size();
         // Chains that the driver has not got back cannot be made available again.
         if idx.wrapping_sub(self.published) > size || idx.wrapping_sub(self.next_avail) > size {
-            return Err(self.fail(RingError::AvailIndex { idx, used: self.published, size }));
+            self.fail(RingError::AvailIndex { idx, used: self.published, size });
+            return false;
         }
         self.avail_idx = idx;
-        Ok(idx != self.next_avail)
+        idx != self.next_avail
     }
 
+    /// Stops the ring; the next `idle` says why.
     #[cold]
-    fn fail(&mut self, error: RingError) -> RingError {
+    fn fail(&mut self, error: RingError) {
         self.fault = Some(error);
+        self.unreported = true;
         self.avail_idx = self.next_avail;
-        error
     }
 
-    /// Notes what is wrong with a chain, out of the way of those with which nothing is.
-    #[cold]
-    fn note(&mut self, fault: ChainFault) -> bool {
-        self.chain_fault = Some(fault);
-        true
-    }
-
-    /// Walks a chain that is more than one direct descriptor, beginning with the one of these words; true if it is
-    /// faulty.
-    #[inline(never)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, words: (u64, u64)) -> bool {
-        match self.steps(mem, Walk::new(sink), Descriptor::from_words(words.0, words.1)) {
-            Ok(()) => false,
-            Err(fault) => self.note(fault),
-        }
-    }
-
+    /// Every step of a chain that begins with `d`.
     #[inline]
     fn steps<M: GuestMemory, S: ChainSink>(
         &self,
@@ -132,29 +121,38 @@ impl<A: RingMem> SplitDevice<A> {
 
 impl<A: RingMem> DeviceRing for SplitDevice<A> {
     #[inline(always)]
-    fn peek<M: GuestMemory, S: ChainSink>(
-        &mut self,
-        mem: &M,
-        sink: &mut S,
-    ) -> Result<Option<Peeked<'_, Self>>, RingError> {
-        if self.next_avail == self.avail_idx && !self.reload()? {
-            return Ok(None);
+    fn front(&mut self) -> Option<Front> {
+        if self.next_avail == self.avail_idx && !self.reload() {
+            return None;
         }
         let head = self.layout.avail_entry(self.next_avail);
         if !self.layout.holds(head) {
-            return Err(self.fail(RingError::Head { head, size: self.layout.size() }));
+            self.fail(RingError::Head { head, size: self.layout.size() });
+            return None;
         }
-        let d = self.layout.descriptor(head);
-        // Almost every chain is one direct descriptor or an indirect table: the first needs no state between steps.
-        let faulty = if d.flags & (NEXT | INDIRECT) == 0 {
-            match Walk::new(sink).element(d) {
-                Ok(()) => false,
-                Err(fault) => self.note(fault),
-            }
-        } else {
-            self.walk(mem, sink, d.into_words())
-        };
-        Ok(Some(Peeked { ring: self, token: Token(head), faulty }))
+        Some(Front { head, words: self.layout.descriptor_words(head) })
+    }
+
+    #[inline]
+    fn idle(&mut self) -> Result<(), RingError> {
+        match self.fault {
+            Some(error) if core::mem::take(&mut self.unreported) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline(never)]
+    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, words: (u64, u64)) -> bool {
+        match self.steps(mem, Walk::new(sink), Descriptor::from_words(words)) {
+            Ok(()) => false,
+            Err(fault) => self.note(fault),
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, fault: ChainFault) -> bool {
+        self.chain_fault = Some(fault);
+        true
     }
 
     #[inline]

@@ -196,12 +196,18 @@ impl<A: RingMem> Layout<A> {
     /// Descriptor `index` of the table, read once.
     #[inline]
     pub(super) fn descriptor(&self, index: u16) -> Descriptor {
+        Descriptor::from_words(self.descriptor_words(index))
+    }
+
+    /// The two words of descriptor `index`, each read once.
+    #[inline]
+    pub(super) fn descriptor_words(&self, index: u16) -> (u64, u64) {
         let at = DESC_LEN * self.slot(index);
         // SAFETY: the slot is masked, so the descriptor is inside of the table; multiple of 8 in an area aligned to 16.
         let addr = unsafe { self.desc.read64(at) };
         // SAFETY: as above.
         let rest = unsafe { self.desc.read64(at + 8) };
-        Descriptor::from_words(u64::from_le(addr), u64::from_le(rest))
+        (u64::from_le(addr), u64::from_le(rest))
     }
 
     #[inline]
