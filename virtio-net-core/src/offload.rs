@@ -177,25 +177,30 @@ impl TxOffloads {
     /// [`HeaderFault`] if the frame must not be sent so.
     #[inline]
     pub fn check(&self, header: NetHeader, head: &[u8], len: usize) -> Result<NetHeader, HeaderFault> {
-        // virtio 1.3, 5.1.6.2.2: unknown flags are ignored; without NEEDS_CSUM the checksum fields mean nothing.
-        if header.flags & NEEDS_CSUM == 0 && header.gso_type == GSO_NONE {
-            return Ok(NetHeader::NONE);
+        if header.gso_type == GSO_NONE {
+            // virtio 1.3, 5.1.6.2.2: unknown flags are ignored; without NEEDS_CSUM the checksum fields mean nothing.
+            if header.flags & NEEDS_CSUM == 0 {
+                return Ok(NetHeader::NONE);
+            }
+            if self.csum && csum_fits(&header, len) {
+                return Ok(csum_only(&header));
+            }
         }
         self.check_offload(&header, head, len)
     }
 
-    /// The check of a frame with an offload.
+    /// The check of a frame to segment, and the name of what is wrong with any other.
     #[inline(never)]
     fn check_offload(&self, header: &NetHeader, head: &[u8], len: usize) -> Result<NetHeader, HeaderFault> {
         let mut clean = NetHeader::NONE;
         if header.flags & NEEDS_CSUM != 0 {
-            self.check_csum(header, len)?;
-            clean.flags = NEEDS_CSUM;
-            clean.csum_start = header.csum_start;
-            clean.csum_offset = header.csum_offset;
-        }
-        if header.gso_type == GSO_NONE {
-            return Ok(clean);
+            if !self.csum {
+                return Err(HeaderFault::CsumNotAcked);
+            }
+            if !csum_fits(header, len) {
+                return Err(HeaderFault::CsumRange { start: header.csum_start, offset: header.csum_offset, len });
+            }
+            clean = csum_only(header);
         }
         let kind = self.check_type(header.gso_type)?;
         let found = gso::check(kind, header, head, len)?;
@@ -207,19 +212,6 @@ impl TxOffloads {
         Ok(clean)
     }
 
-    #[inline]
-    fn check_csum(&self, header: &NetHeader, len: usize) -> Result<(), HeaderFault> {
-        let (start, offset) = (header.csum_start, header.csum_offset);
-        if !self.csum {
-            return Err(HeaderFault::CsumNotAcked);
-        }
-        let end = usize::from(start).saturating_add(usize::from(offset)).saturating_add(2);
-        if start < MIN_CSUM_START || end > len {
-            return Err(HeaderFault::CsumRange { start, offset, len });
-        }
-        Ok(())
-    }
-
     /// The type without its ECN bit, if it was acknowledged.
     #[inline]
     fn check_type(&self, gso_type: u8) -> Result<u8, HeaderFault> {
@@ -229,6 +221,19 @@ impl TxOffloads {
         let ecn_fits = !ecn || (self.ecn && matches!(kind, GSO_TCPV4 | GSO_TCPV6));
         if acked && ecn_fits { Ok(kind) } else { Err(HeaderFault::GsoType { gso_type }) }
     }
+}
+
+/// True if the checksum lies in the frame.
+#[inline]
+fn csum_fits(header: &NetHeader, len: usize) -> bool {
+    let end = usize::from(header.csum_start).saturating_add(usize::from(header.csum_offset)).saturating_add(2);
+    header.csum_start >= MIN_CSUM_START && end <= len
+}
+
+/// The header of a frame that only lacks its checksum.
+#[inline]
+const fn csum_only(header: &NetHeader) -> NetHeader {
+    NetHeader { flags: NEEDS_CSUM, csum_start: header.csum_start, csum_offset: header.csum_offset, ..NetHeader::NONE }
 }
 
 #[cfg(test)]

@@ -241,10 +241,16 @@ fn gso_sizes_that_make_no_sense_are_refused() {
                 assert_eq!(answer, Err(HeaderFault::TooManySegments { payload: 4000, gso_size }));
             }
         }
-        let least = if kind == GSO_UDP_L4 { 32 } else { 8 }; // 4000 bytes in 128 segments
+        let shape = Shape { payload: 4096, ..shape };
+        let least = if kind == GSO_UDP_L4 { 32 } else { 8 }; // 4096 bytes in 128 segments
         for gso_size in [least, 3999] {
             let header = shape.header(gso_type, gso_size);
             assert_eq!(shape.check(header), Ok(header), "{gso_type:#x} {gso_size}");
+        }
+        if kind == GSO_UDP_L4 {
+            let shape = Shape { payload: 4097, ..shape };
+            let answer = shape.check(shape.header(gso_type, 32));
+            assert_eq!(answer, Err(HeaderFault::TooManySegments { payload: 4097, gso_size: 32 }));
         }
     }
 }
