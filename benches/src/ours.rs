@@ -88,8 +88,10 @@ impl DeviceSide for Pool {
         let count = self.chains.fill(&mut self.ring).unwrap_or(0);
         let view = self.chains.view();
         let mut sum = 0_usize;
-        for seg in view.chains().iter().flat_map(|c| view.writable(c)) {
-            sum = sum.wrapping_add(seg.as_ptr().addr() ^ seg.len());
+        for chain in view.chains() {
+            for seg in view.writable(chain) {
+                sum = sum.wrapping_add(seg.as_ptr().addr() ^ seg.len());
+            }
         }
         black_box(sum);
         while let Some(token) = self.chains.pop() {

@@ -179,40 +179,36 @@ impl<M: GuestMemory> TxPump<M> {
     #[inline]
     fn burst<R: DeviceRing, S: FrameSink>(&mut self, ring: &mut R, sink: &mut S, filter: &mut dyn TxFilter) -> usize {
         let view = self.chains.view();
+        let held = view.chains().len();
         let mut frames: SmallVec<[TxFrame<'_>; BURST]> = SmallVec::new();
-        let mut verdicts: SmallVec<[Result<u32, Reject>; BURST]> = SmallVec::new();
-        for (chain, front) in view.chains().iter().zip(self.fronts.iter_mut()) {
-            let verdict = match frame(&view, chain, front, &self.format) {
-                Ok(frame) if filter.permits(frame.head) => {
-                    let len = frame.len as u32; // at most `MAX_FRAME`
-                    frames.push(frame);
-                    Ok(len)
-                }
-                Ok(_) => Err(Reject::Filter),
-                Err(reject) => Err(reject),
-            };
-            verdicts.push(verdict);
+        let mut rejects = [None; BURST];
+        for ((chain, front), reject) in view.chains().iter().zip(self.fronts.iter_mut()).zip(&mut rejects) {
+            match frame(&view, chain, front, &self.format) {
+                Ok(frame) if filter.permits(frame.head) => frames.push(frame),
+                Ok(_) => *reject = Some(Reject::Filter),
+                Err(broken) => *reject = Some(broken),
+            }
         }
         let took = if frames.is_empty() { Taken::default() } else { sink.submit(&frames) };
-        let mut good = took.count.min(frames.len());
+        let good = took.count.min(frames.len());
+        let bytes = frames.iter().take(good).fold(0_u64, |n, f| n.wrapping_add(f.len as u64));
         drop(frames);
         self.stats.failed = self.stats.failed.wrapping_add(took.failed as u64);
         self.stats.frames = self.stats.frames.wrapping_add(good.saturating_sub(took.failed) as u64);
+        self.stats.bytes = self.stats.bytes.wrapping_add(bytes);
+        let mut left = good;
         let mut done = 0_usize;
-        for verdict in verdicts {
-            match verdict {
-                Ok(_) if good == 0 => break,
-                Ok(len) => {
-                    good = good.saturating_sub(1);
-                    self.stats.bytes = self.stats.bytes.wrapping_add(len.into());
-                }
-                Err(reject) => self.count(reject),
+        for reject in rejects.iter().take(held) {
+            match reject {
+                None if left == 0 => break,
+                None => left = left.wrapping_sub(1),
+                Some(reject) => self.count(*reject),
             }
             if let Some(token) = self.chains.pop() {
                 // The device writes nothing to a transmit chain.
                 ring.complete(token, 0);
             }
-            done = done.saturating_add(1);
+            done = done.wrapping_add(1);
         }
         done
     }
@@ -230,12 +226,7 @@ impl<M: GuestMemory> TxPump<M> {
 
 /// Copies header and head to `front` and checks them.
 #[inline]
-fn frame<'a>(
-    view: &View<'a>,
-    chain: &Chain,
-    front: &'a mut Front,
-    format: &TxFormat,
-) -> Result<TxFrame<'a>, Reject> {
+fn frame<'a>(view: &View<'a>, chain: &Chain, front: &'a mut Front, format: &TxFormat) -> Result<TxFrame<'a>, Reject> {
     if chain.is_faulty() {
         return Err(Reject::Chain);
     }
@@ -246,20 +237,26 @@ fn frame<'a>(
     }
     let segs = view.readable(chain);
     let head_len = len.min(HEAD_LEN);
-    let copied = gather(segs, front.get_mut(..format.header_len.saturating_add(head_len)).unwrap_or_default());
-    let (header, head) = front.split_at(format.header_len.min(front.len()));
-    let head = head.get(..head_len).unwrap_or_default();
-    let mut bytes = [0; BACKEND_HEADER_LEN];
-    for (to, from) in bytes.iter_mut().zip(header) {
-        *to = *from;
-    }
-    let header = format.offloads.check(NetHeader::from_bytes(&bytes), head, len).map_err(|_| Reject::Frame)?;
+    let copied = gather(segs, front.get_mut(..total.min(format.header_len.wrapping_add(HEAD_LEN))).unwrap_or_default());
+    // Behind a header of ten bytes the last two of these are the frame's: they are not looked at.
+    let header = front.first_chunk::<BACKEND_HEADER_LEN>().map_or(NetHeader::NONE, NetHeader::from_bytes);
+    let head = front.get(format.header_len..).and_then(|f| f.get(..head_len)).unwrap_or_default();
+    let header = format.offloads.check(header, head, len).map_err(|_| Reject::Frame)?;
     Ok(TxFrame { header, head, segs, skip: copied, len })
 }
 
 /// Copies the first bytes of the segments until `to` is full.
 #[inline]
-fn gather(segs: &[GuestSlice<'_>], mut to: &mut [u8]) -> usize {
+fn gather(segs: &[GuestSlice<'_>], to: &mut [u8]) -> usize {
+    // Most frames are one segment, or their head is.
+    match segs.first() {
+        Some(seg) if seg.len() >= to.len() => seg.read(to),
+        _ => gather_wide(segs, to),
+    }
+}
+
+#[inline(never)]
+fn gather_wide(segs: &[GuestSlice<'_>], mut to: &mut [u8]) -> usize {
     let mut copied = 0_usize;
     for seg in segs {
         if to.is_empty() {

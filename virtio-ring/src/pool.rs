@@ -87,7 +87,7 @@ impl<M: GuestMemory> Chains<M> {
     #[must_use]
     #[inline]
     pub fn len(&self) -> usize {
-        self.chains.len().saturating_sub(self.head)
+        self.chains.len().wrapping_sub(self.head) // `head` never passes the end
     }
 
     /// True if no chain is held.
@@ -230,7 +230,7 @@ impl<M: GuestMemory> Chains<M> {
     #[inline]
     pub fn pop(&mut self) -> Option<Token> {
         let chain = self.chains.get_mut(self.head)?;
-        self.head = self.head.saturating_add(1);
+        self.head = self.head.wrapping_add(1);
         Some(Token(chain.token.0))
     }
 
@@ -280,7 +280,7 @@ impl<'a> View<'a> {
     #[must_use]
     #[inline]
     pub fn writable(&self, chain: &Chain) -> &'a [GuestSlice<'a>] {
-        let first = (chain.first as usize).saturating_add(usize::from(chain.readable));
+        let first = (chain.first as usize).wrapping_add(usize::from(chain.readable)); // u32 and u16
         let segs = self.segs.get(first..).unwrap_or_default();
         segs.get(..usize::from(chain.writable)).unwrap_or_default()
     }
