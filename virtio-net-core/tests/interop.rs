@@ -246,7 +246,11 @@ impl Transport for Wires {
         space[6] = 1; // link up
         Ok(T::read_from_prefix(&space[offset..]).unwrap().0)
     }
-    fn write_config_space<T: IntoBytes + Immutable>(&mut self, _offset: usize, _value: T) -> virtio_drivers::Result<()> {
+    fn write_config_space<T: IntoBytes + Immutable>(
+        &mut self,
+        _offset: usize,
+        _value: T,
+    ) -> virtio_drivers::Result<()> {
         Ok(())
     }
 }
@@ -285,7 +289,8 @@ fn frames_from_their_driver_arrive_whole() {
         }
         // Both in one buffer, several at once.
         for burst in 0..60 {
-            let buffers: Vec<Vec<u8>> = (0..QUEUE as u64).map(|i| [vec![0; 12], frame(burst * 100 + i)].concat()).collect();
+            let buffers: Vec<Vec<u8>> =
+                (0..QUEUE as u64).map(|i| [vec![0; 12], frame(burst * 100 + i)].concat()).collect();
             // SAFETY: `buffers` is not touched until `transmit_complete`.
             let tokens: Vec<u16> = buffers.iter().map(|b| unsafe { driver.transmit_begin(b) }.unwrap()).collect();
             for (token, buffer) in tokens.iter().zip(&buffers) {

@@ -1,5 +1,6 @@
 //! The rings of virtio 1.x.
 #![no_std]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests may"))]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;

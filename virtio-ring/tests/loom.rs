@@ -2,7 +2,13 @@
 //!
 //! The ring code is the ordinary one: only its memory is loom's. Each model also runs with memories that are wrong in
 //! one way, and has to find each of them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic, reason = "test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "test"
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! Random sessions of a driver and a device, step by step beside a model made of queues.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic, reason = "test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "test"
+)]
 
 mod common;
 
@@ -73,8 +79,12 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn set_up() -> impl Strategy<Value = Setup> {
     let start = prop_oneof![15 => Just(0), 1 => 65_400..65_540_u32];
-    (0..=6_u32, any::<bool>(), any::<bool>(), start)
-        .prop_map(|(shift, event_idx, indirect, start)| Setup { size: 1 << shift, event_idx, indirect, start })
+    (0..=6_u32, any::<bool>(), any::<bool>(), start).prop_map(|(shift, event_idx, indirect, start)| Setup {
+        size: 1 << shift,
+        event_idx,
+        indirect,
+        start,
+    })
 }
 
 #[derive(Clone, Debug)]
@@ -169,7 +179,14 @@ impl Session {
             self.driver.poll_used().unwrap().unwrap();
         }
         let start = start.into();
-        self.oracle = Oracle { available: start, accepted: start, returned: start, reaped: start, free: self.setup.size, ..Oracle::default() };
+        self.oracle = Oracle {
+            available: start,
+            accepted: start,
+            returned: start,
+            reaped: start,
+            free: self.setup.size,
+            ..Oracle::default()
+        };
     }
 
     fn step(&mut self, op: &Op) {

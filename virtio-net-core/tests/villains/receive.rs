@@ -75,7 +75,8 @@ fn v302_jumbo_and_one_small_buffer_with_merging_waits_for_more() {
     let heads = [first, r.post(1, 1000), r.post(2, 1000), r.post(3, 1000)];
     let (used, _) = r.pump(&mut inbox);
     assert_eq!(used, [(heads[0], 1000), (heads[1], 1000), (heads[2], 512), (heads[3], 72)]);
-    let whole = [bytes(&r.rig.mem, at(0), 1000), bytes(&r.rig.mem, at(1), 1000), bytes(&r.rig.mem, at(2), 512)].concat();
+    let whole =
+        [bytes(&r.rig.mem, at(0), 1000), bytes(&r.rig.mem, at(1), 1000), bytes(&r.rig.mem, at(2), 512)].concat();
     assert_eq!(whole[..12], NetHeader::NONE.to_bytes(3));
     assert!(whole[12..] == frame(2500, 1));
     r.holds(at(3), 1, &frame(60, 2));
@@ -98,7 +99,8 @@ fn v303_jumbo_and_a_full_ring_of_small_buffers_is_dropped() {
 #[test]
 fn v304_longest_frame_in_the_smallest_buffers() {
     let mut r = Receiver::new(512, true);
-    let posted: Vec<(u32, u64)> = (0..512).map(|i| (r.rig.offer(&[(BUFFER + i * 129, 129, WRITE)]).into(), i)).collect();
+    let posted: Vec<(u32, u64)> =
+        (0..512).map(|i| (r.rig.offer(&[(BUFFER + i * 129, 129, WRITE)]).into(), i)).collect();
     let mut inbox = Inbox::of([frame(MAX_FRAME + 1, 1), frame(MAX_FRAME, 2)]);
     let (used, stop) = r.pump(&mut inbox);
     assert_eq!(stop, RxStop::Dry);
@@ -145,7 +147,9 @@ fn v307_bad_chains() {
     type SetUp = fn(&mut Rig) -> u16;
     let rows: [(&str, SetUp); 9] = [
         ("CVE-2021-3748: hole", |r| r.offer(&[(HIGH.0 - 1000, 1000, WRITE)])),
-        ("CVE-2021-3748: hole, then a good buffer", |r| r.offer(&[(HIGH.0 - 1000, 1000, WRITE), (BUFFER, 1000, WRITE)])),
+        ("CVE-2021-3748: hole, then a good buffer", |r| {
+            r.offer(&[(HIGH.0 - 1000, 1000, WRITE), (BUFFER, 1000, WRITE)])
+        }),
         ("good buffer, then a hole", |r| r.offer(&[(BUFFER, 1000, WRITE), (HIGH.0 - 1000, 1000, WRITE)])),
         ("region end", |r| r.offer(&[(HIGH.0 + HIGH.1 as u64 - 999, 1000, WRITE)])),
         ("2^64", |r| r.offer(&[(u64::MAX - 99, 1000, WRITE)])),
@@ -211,8 +215,7 @@ fn v309_header_in_twelve_buffers() {
 #[test]
 fn v310_readable_parts_are_left_alone() {
     let mut r = Receiver::new(16, true);
-    let heads: Vec<u32> =
-        (0..3).map(|i| r.rig.offer(&[(at(50), 700, 0), (at(i), 200, WRITE)]).into()).collect();
+    let heads: Vec<u32> = (0..3).map(|i| r.rig.offer(&[(at(50), 700, 0), (at(i), 200, WRITE)]).into()).collect();
     let (used, _) = r.pump(&mut Inbox::of([frame(500, 1)]));
     assert_eq!(used, [(heads[0], 200), (heads[1], 200), (heads[2], 112)]);
 }

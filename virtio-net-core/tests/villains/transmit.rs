@@ -169,8 +169,7 @@ fn v207_bad_chains() {
 
 /// A chain of one-byte segments in a table.
 fn segments(rig: &mut Rig, n: u16) -> u16 {
-    let table: Vec<u8> =
-        (1..=n).flat_map(|i| descriptor(BUFFER, 1, if i == n { 0 } else { NEXT }, i)).collect();
+    let table: Vec<u8> = (1..=n).flat_map(|i| descriptor(BUFFER, 1, if i == n { 0 } else { NEXT }, i)).collect();
     poke(&rig.mem, TABLE, &table);
     rig.offer(&[(TABLE, u32::from(n) * 16, INDIRECT)])
 }
@@ -242,13 +241,25 @@ fn v211_headers_that_are_not_true() {
     let header = NetHeader { csum_start: 34, csum_offset: 6, ..NetHeader::NONE };
     let csum = NetHeader { flags: NEEDS_CSUM, ..header };
     let rows = [
-        ("CVE-2010-0741: segmentation that was not acknowledged", NetHeader { gso_type: GSO_TCPV4, gso_size: 1000, ..csum }, Features::CSUM),
+        (
+            "CVE-2010-0741: segmentation that was not acknowledged",
+            NetHeader { gso_type: GSO_TCPV4, gso_size: 1000, ..csum },
+            Features::CSUM,
+        ),
         ("checksum that was not acknowledged", csum, Features::empty()),
         ("CVE-2024-11614: checksum behind the frame", NetHeader { csum_start: 0xFFFF, ..csum }, Features::CSUM),
         ("checksum field behind the frame", NetHeader { csum_offset: 0xFFFF, ..csum }, Features::CSUM),
         ("start and offset wrap", NetHeader { csum_start: 0xFFFF, csum_offset: 0xFFFF, ..csum }, Features::CSUM),
-        ("7023f3e532: segments of no bytes", NetHeader { gso_type: GSO_TCPV4, gso_size: 0, ..csum }, Features::CSUM | Features::HOST_TSO4),
-        ("6fde9aa5: UDP segments of a frame that is not IP", NetHeader { gso_type: GSO_UDP_L4, gso_size: 100, ..csum }, Features::CSUM | Features::HOST_USO),
+        (
+            "7023f3e532: segments of no bytes",
+            NetHeader { gso_type: GSO_TCPV4, gso_size: 0, ..csum },
+            Features::CSUM | Features::HOST_TSO4,
+        ),
+        (
+            "6fde9aa5: UDP segments of a frame that is not IP",
+            NetHeader { gso_type: GSO_UDP_L4, gso_size: 100, ..csum },
+            Features::CSUM | Features::HOST_USO,
+        ),
         ("unknown type", NetHeader { gso_type: 0x7F, gso_size: 100, ..csum }, Features::CSUM | Features::HOST_TSO4),
     ];
     for (name, header, features) in rows {

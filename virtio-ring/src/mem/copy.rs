@@ -188,8 +188,9 @@ mod tests {
             for shift in [0, 1, 3, 8, 15] {
                 let from: std::vec::Vec<u8> = (0..len + 32).map(|i| (i * 7 + 1) as u8).collect();
                 let mut to = std::vec![0xEE_u8; len + 64];
+                let (target, source) = (to.as_mut_ptr().wrapping_add(shift + 1), from.as_ptr().wrapping_add(shift));
                 // SAFETY: both sides have `len` bytes behind the shift.
-                unsafe { copy(to.as_mut_ptr().add(shift + 1), from.as_ptr().add(shift), len) };
+                unsafe { copy(target, source, len) };
                 assert_eq!(&to[shift + 1..shift + 1 + len], &from[shift..shift + len], "len {len} shift {shift}");
                 assert!(to[..=shift].iter().all(|b| *b == 0xEE), "len {len}: bytes before");
                 assert!(to[shift + 1 + len..].iter().all(|b| *b == 0xEE), "len {len}: bytes behind");

@@ -1,6 +1,13 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test file uses a part")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test support")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::arc_with_non_send_sync,
+    reason = "test support; loom checks what is shared"
+)]
 
 pub(crate) mod counting;
 pub(crate) mod guest;
