@@ -97,7 +97,12 @@ fn question(message: &[u8]) -> Option<Question> {
         }
         at = end;
     }
-    Some(Question { name, kind: be16(message, at)?, class: be16(message, at.checked_add(2)?)?, end: at.checked_add(4)? })
+    Some(Question {
+        name,
+        kind: be16(message, at)?,
+        class: be16(message, at.checked_add(2)?)?,
+        end: at.checked_add(4)?,
+    })
 }
 
 #[cfg(test)]

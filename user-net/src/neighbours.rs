@@ -80,13 +80,7 @@ pub(crate) struct Neighbours {
 
 impl Neighbours {
     /// Writes to `told` what smoltcp has to be told before it sees `frame`. False if it knows.
-    pub(crate) fn tell(
-        &mut self,
-        config: &UserNetConfig,
-        frame: &[u8],
-        packet: &Packet,
-        told: &mut Frame,
-    ) -> bool {
+    pub(crate) fn tell(&mut self, config: &UserNetConfig, frame: &[u8], packet: &Packet, told: &mut Frame) -> bool {
         let now = Instant::now();
         let mac: [u8; 6] = array(frame, 6).unwrap_or_default();
         let [first, ..] = mac;

@@ -1,16 +1,14 @@
 //! Checksums and segments: what the header of a frame promises on the way in, and promises to keep on the way out.
 
-use virtio_net_core::{
-    Features, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, NetHeader,
-};
+use virtio_net_core::{Features, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, NetHeader};
 
 use crate::bytes::{array, be16, fold, set, sum};
-use crate::packet::{
-    Kind, Odd, Packet, TCP, UDP, UDP_HEADER, ipv4_header_is_sound, parse, seal_ipv4, stretch,
-};
+use crate::packet::{Kind, Odd, Packet, TCP, UDP, UDP_HEADER, ipv4_header_is_sound, parse, seal_ipv4, stretch};
 use crate::phy::{Frame, LargeSegments};
 use crate::stats::DropReason;
 
+const TCP_HEADER: usize = 20;
+const SYN: u8 = 0x02;
 const TCP_CSUM: usize = 16;
 const UDP_CSUM: usize = 6;
 /// FIN and PSH: only the last segment carries them.
@@ -32,10 +30,7 @@ pub(crate) const SUPPORTED: Features = Features::CSUM
 #[must_use]
 pub fn large_segments(acked: Features) -> LargeSegments {
     let csum = acked.contains(Features::GUEST_CSUM);
-    LargeSegments {
-        v4: csum && acked.contains(Features::GUEST_TSO4),
-        v6: csum && acked.contains(Features::GUEST_TSO6),
-    }
+    LargeSegments { v4: csum && acked.contains(Features::GUEST_TSO4), v6: csum && acked.contains(Features::GUEST_TSO6) }
 }
 
 /// Offset of the checksum in the transport header.
@@ -142,6 +137,43 @@ pub(crate) const fn is_uso(header: &NetHeader) -> bool {
     header.gso_type & !GSO_ECN == GSO_UDP_L4
 }
 
+/// Limits the MSS that a TCP SYN names to what an IP packet of `mtu` bytes holds. Not to be called once the checksum was
+/// made: it changes what it covers.
+///
+/// smoltcp names what its device could take, which for [`QueueDevice`](crate::phy::QueueDevice) is 64 KiB.
+pub fn clamp_mss(frame: &mut Frame, mtu: u16) {
+    let Ok(Kind::Ip(packet)) = parse(frame.bytes()) else { return };
+    let syn = frame.bytes().get(packet.l4.saturating_add(13)).is_some_and(|flags| flags & SYN != 0);
+    if packet.protocol != TCP || !syn {
+        return;
+    }
+    let Some(header) = packet.tcp_header(frame.bytes()) else { return };
+    let start = packet.l4.saturating_add(TCP_HEADER);
+    let options = frame.bytes().get(start..packet.l4.saturating_add(header)).unwrap_or_default();
+    let most = mtu.saturating_sub(headers(&packet));
+    if let Some((at, _)) = mss_option(options).filter(|(_, mss)| *mss > most) {
+        set(frame.bytes_mut(), start.saturating_add(at), &most.to_be_bytes());
+    }
+}
+
+/// Bytes of IP and TCP header without options.
+pub(crate) const fn headers(packet: &Packet) -> u16 {
+    if packet.src.is_ipv4() { 40 } else { 60 }
+}
+
+/// The maximum segment size among TCP options: where it is, and its value.
+pub(crate) fn mss_option(options: &[u8]) -> Option<(usize, u16)> {
+    let mut at = 0_usize;
+    loop {
+        match options.get(at..)? {
+            [] | [0, ..] | [_] => return None,
+            [1, ..] => at = at.saturating_add(1),
+            [2, 4, high, low, ..] => return Some((at.saturating_add(2), u16::from_be_bytes([*high, *low]))),
+            [_, len, ..] => at = at.saturating_add(usize::from(*len).max(2)),
+        }
+    }
+}
+
 /// Completes a frame whose TCP or UDP checksum was not made: leaves it to a receiver that acknowledged partial
 /// checksums, else computes it. A TCP payload longer than `mss` becomes a segmentation frame if the receiver
 /// acknowledged those (virtio 1.3, 5.1.6.4.1: checksum partial, `gso_size` and `hdr_len` set).
@@ -227,5 +259,19 @@ pub fn split_tcp(frame: &Frame, mut piece: impl FnMut(&[u8])) {
         let end = one.len();
         checksum(&mut one, &Packet { end, ..packet });
         piece(&one);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mss_option;
+
+    #[test]
+    fn options_of_any_form_are_read_to_their_end() {
+        assert_eq!(mss_option(&[2, 4, 5, 0xb4]), Some((2, 1460)));
+        assert_eq!(mss_option(&[1, 3, 3, 7, 4, 2, 2, 4, 5, 0xb4]), Some((8, 1460)));
+        for none in [&[][..], &[0, 2, 4, 5, 0xb4], &[2], &[2, 4, 5], &[3, 0, 0], &[8, 200, 1], &[9]] {
+            assert_eq!(mss_option(none), None, "{none:?}");
+        }
     }
 }

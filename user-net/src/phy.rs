@@ -114,8 +114,8 @@ impl FrameQueue {
 
     /// Adds a frame at the end.
     pub fn push(&mut self, frame: Frame) {
-        let full = self.frames.len() >= self.max_frames.saturating_mul(2)
-            || self.bytes >= self.max_bytes.saturating_mul(2);
+        let full =
+            self.frames.len() >= self.max_frames.saturating_mul(2) || self.bytes >= self.max_bytes.saturating_mul(2);
         if full {
             self.dropped = self.dropped.wrapping_add(1);
             return self.recycle(frame);

@@ -167,8 +167,7 @@ impl Stack {
             };
         }
         if packet.protocol == UDP {
-            let mut around =
-                Around { config: &self.config, stats: &mut self.stats, out: &mut self.device.tx };
+            let mut around = Around { config: &self.config, stats: &mut self.stats, out: &mut self.device.tx };
             if self.udp.serve(frame, &packet, &mut around) {
                 return Ok(false);
             }
@@ -222,7 +221,9 @@ impl Stack {
     }
 
     /// Gives a frame to smoltcp.
-    fn feed(&mut self, frame: Frame) {
+    fn feed(&mut self, mut frame: Frame) {
+        // Whatever a guest claims: without segmentation nothing longer than the MTU is sent to it.
+        offload::clamp_mss(&mut frame, self.config.mtu());
         let opening = match parse(frame.bytes()) {
             Ok(Kind::Ip(packet)) => Opening::read(frame.bytes(), &packet),
             _ => None,
@@ -257,8 +258,8 @@ impl Stack {
         if !frame.finished {
             let mss = match parse(frame.bytes()) {
                 Ok(Kind::Ip(packet)) if packet.protocol == TCP => {
-                    let headers: u16 = if packet.src.is_ipv4() { 40 } else { 60 };
-                    let fits = self.config.mtu().saturating_sub(headers);
+                    offload::clamp_mss(&mut frame, self.config.mtu());
+                    let fits = self.config.mtu().saturating_sub(offload::headers(&packet));
                     self.connections.mss(frame.bytes(), &packet).min(fits)
                 }
                 _ => u16::MAX,

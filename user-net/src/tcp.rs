@@ -11,6 +11,7 @@ use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Duration;
 
+use crate::offload::mss_option;
 use crate::packet::{Packet, TCP};
 use crate::stats::{Service, UserNetStats};
 use service::Job;
@@ -73,23 +74,11 @@ impl Opening {
         if segment.get(13)? & 0x17 != 0x02 || from == 0 {
             return None;
         }
-        let mss = mss_option(segment.get(20..header)?).unwrap_or(DEFAULT_MSS).max(LEAST_MSS);
+        // smoltcp takes 0 for none.
+        let mss = mss_option(segment.get(20..header)?).map_or(0, |(_, mss)| mss);
+        let mss = if mss == 0 { DEFAULT_MSS } else { mss.max(LEAST_MSS) };
         let ends = Ends { guest: SocketAddr::new(packet.src, from), host: SocketAddr::new(packet.dst, to) };
         Some(Self { ends, service, mss })
-    }
-}
-
-/// The maximum segment size among TCP options.
-fn mss_option(mut options: &[u8]) -> Option<u16> {
-    loop {
-        match options {
-            [] | [0, ..] => return None,
-            [1, rest @ ..] => options = rest,
-            // smoltcp takes 0 for none.
-            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])).filter(|mss| *mss > 0),
-            [_, len, ..] => options = options.get(usize::from(*len).max(2)..)?,
-            [_] => return None,
-        }
     }
 }
 
@@ -224,19 +213,5 @@ const fn rank(state: State) -> Option<u8> {
         // Everything was sent and acknowledged; only the guest's own end is still open.
         State::FinWait2 | State::Closing => Some(2),
         State::Established | State::FinWait1 | State::CloseWait | State::LastAck => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mss_option;
-
-    #[test]
-    fn options_of_any_form_are_read_to_their_end() {
-        assert_eq!(mss_option(&[2, 4, 5, 0xb4]), Some(1460));
-        assert_eq!(mss_option(&[1, 3, 3, 7, 4, 2, 2, 4, 5, 0xb4]), Some(1460));
-        for none in [&[][..], &[0, 2, 4, 5, 0xb4], &[2], &[2, 4, 5], &[3, 0, 0], &[8, 200, 1], &[2, 4, 0, 0], &[9]] {
-            assert_eq!(mss_option(none), None, "{none:?}");
-        }
     }
 }

@@ -157,7 +157,9 @@ mod tests {
     fn requests_have_limits() {
         assert_eq!(window(b"SEND 256 65000\n"), Some((256, 65_000)));
         assert_eq!(window(b"SEND 1 8"), Some((1, 8)));
-        for bad in ["SEND 257 8\n", "SEND 0 8\n", "SEND 1 7\n", "SEND 1 65001\n", "SEND -1 8\n", "SEND 1\n", "GET 1 8", ""] {
+        for bad in
+            ["SEND 257 8\n", "SEND 0 8\n", "SEND 1 7\n", "SEND 1 65001\n", "SEND -1 8\n", "SEND 1\n", "GET 1 8", ""]
+        {
             assert_eq!(window(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(window(&[0xff; 8]), None);

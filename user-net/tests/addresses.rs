@@ -6,9 +6,9 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use etherparse::{Icmpv4Type, Icmpv6Type, IcmpEchoHeader, PacketBuilder, PacketHeaders, TransportHeader};
+use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, PacketBuilder, PacketHeaders, TransportHeader};
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
-use support::raw::{GUEST4, GUEST6, HOST4, HOST6, MAC, arp_request, check, host_mac, udp4, udp6, udp_payload};
+use support::raw::{GUEST4, GUEST6, HOST4, HOST6, MAC, arp_request, check, host_mac, udp_payload, udp4, udp6};
 use support::{Guest, all, plain};
 use user_net::{DropReason, Service, UserNetConfig};
 
@@ -193,8 +193,7 @@ fn reply(frames: &[Vec<u8>]) -> Reply {
 
 #[test]
 fn dhcp_gives_an_address_and_everything_with_it() {
-    let config =
-        UserNetConfig { mtu: Some(9000), lease_time: Duration::from_secs(3600), ..UserNetConfig::default() };
+    let config = UserNetConfig { mtu: Some(9000), lease_time: Duration::from_secs(3600), ..UserNetConfig::default() };
     let mut guest = Guest::with(all(), config, 256);
     let offer = reply(&guest.exchange(&dhcp(MAC, DhcpMessageType::Discover, |_| {})));
     let expected = Reply {

@@ -24,29 +24,26 @@ fn towards_host(acked: Features) -> Features {
     pairs.iter().filter(|(host, _)| acked.contains(*host)).fold(Features::empty(), |all, (_, guest)| all | *guest)
 }
 
-pub struct Client {
-    pub guest: Guest,
-    pub sockets: SocketSet<'static>,
+pub(crate) struct Client {
+    pub(crate) guest: Guest,
+    pub(crate) sockets: SocketSet<'static>,
     iface: Interface,
     device: QueueDevice,
     began: Instant,
     port: u16,
     /// Largest frame each way.
-    pub largest: (usize, usize),
+    pub(crate) largest: (usize, usize),
     /// Called with every frame from the host.
-    pub tap: Option<fn(&NetHeader, &[u8])>,
+    pub(crate) tap: Option<fn(&NetHeader, &[u8])>,
 }
 
 impl Client {
-    pub fn new(guest: Guest) -> Self {
+    pub(crate) fn new(guest: Guest) -> Self {
         let large = large_segments(towards_host(guest.acked));
         let mut device = QueueDevice::new(FrameQueue::new(1024, 1 << 26), FrameQueue::new(128, 1 << 23), large);
         let began = Instant::now();
-        let mut iface = Interface::new(
-            Config::new(EthernetAddress(MAC).into()),
-            &mut device,
-            StackInstant::from_micros(0),
-        );
+        let mut iface =
+            Interface::new(Config::new(EthernetAddress(MAC).into()), &mut device, StackInstant::from_micros(0));
         iface.update_ip_addrs(|addresses| {
             addresses.push(IpCidr::new(GUEST4.into(), 24)).unwrap();
             addresses.push(IpCidr::new(GUEST6.into(), 64)).unwrap();
@@ -63,7 +60,7 @@ impl Client {
         }
     }
 
-    pub fn connect(&mut self, to: IpAddr, port: u16) -> SocketHandle {
+    pub(crate) fn connect(&mut self, to: IpAddr, port: u16) -> SocketHandle {
         let buffer = || SocketBuffer::new(vec![0; 1 << 20]);
         let mut socket = Socket::new(buffer(), buffer());
         socket.set_ack_delay(None);
@@ -73,12 +70,12 @@ impl Client {
         self.sockets.add(socket)
     }
 
-    pub fn socket(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
+    pub(crate) fn socket(&mut self, handle: SocketHandle) -> &mut Socket<'static> {
         self.sockets.get_mut(handle)
     }
 
     /// One turn of everything.
-    pub fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         let now = StackInstant::from_micros(self.began.elapsed().as_micros() as i64);
         self.iface.poll(now, &mut self.device, &mut self.sockets);
         let towards = towards_host(self.guest.acked);
@@ -115,7 +112,7 @@ impl Client {
     }
 
     /// Turns until `done` says so.
-    pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !done(self) {
             assert!(Instant::now() < deadline, "{what}: not within a minute; {:?}", self.guest.net.stats());
@@ -123,7 +120,7 @@ impl Client {
         }
     }
 
-    pub fn established(&mut self, handle: SocketHandle) {
+    pub(crate) fn established(&mut self, handle: SocketHandle) {
         self.until("connect", |c| c.socket(handle).state() == State::Established);
     }
 }

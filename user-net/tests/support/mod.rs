@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::panic)]
 
-pub mod client;
-pub mod raw;
+pub(crate) mod client;
+pub(crate) mod raw;
 
 use std::sync::Arc;
 
@@ -12,19 +12,17 @@ use virtio_net_core::driver::{BufferPlan, NetDriver};
 use virtio_net_core::rx::{RxFilter, RxPump, RxStop};
 use virtio_net_core::tx::{TxFilter, TxPump, TxStop};
 use virtio_net_core::{Features, NetHeader, rx_format, tx_format};
-use virtio_ring::{
-    GuestAddr, HeapBlock, HeapMemory, MappedArea, QueueConfig, QueueState, SplitDevice, SplitDriver,
-};
+use virtio_ring::{GuestAddr, HeapBlock, HeapMemory, MappedArea, QueueConfig, QueueState, SplitDevice, SplitDriver};
 
 type Area = MappedArea<Arc<HeapBlock>>;
 
 /// Every offload there is, and mergeable buffers.
-pub fn all() -> Features {
+pub(crate) fn all() -> Features {
     UserNet::features() | Features::VERSION_1 | Features::MRG_RXBUF
 }
 
 /// No offload.
-pub fn plain() -> Features {
+pub(crate) fn plain() -> Features {
     Features::VERSION_1
 }
 
@@ -40,10 +38,10 @@ impl TxFilter for Everything {
     }
 }
 
-pub struct Guest {
-    pub net: UserNet,
-    pub queue: UserNetQueue,
-    pub acked: Features,
+pub(crate) struct Guest {
+    pub(crate) net: UserNet,
+    pub(crate) queue: UserNetQueue,
+    pub(crate) acked: Features,
     driver: NetDriver<SplitDriver<Area>, HeapMemory>,
     rx: SplitDevice<Area>,
     tx: SplitDevice<Area>,
@@ -52,11 +50,11 @@ pub struct Guest {
 }
 
 impl Guest {
-    pub fn new(acked: Features) -> Self {
+    pub(crate) fn new(acked: Features) -> Self {
         Self::with(acked, UserNetConfig::default(), 256)
     }
 
-    pub fn with(acked: Features, config: UserNetConfig, size: u16) -> Self {
+    pub(crate) fn with(acked: Features, config: UserNetConfig, size: u16) -> Self {
         let net = UserNet::new(config).unwrap();
         net.start(acked);
         let mem = HeapMemory::zeroed(GuestAddr(0), 64 << 20).unwrap();
@@ -77,41 +75,41 @@ impl Guest {
     }
 
     /// Puts a frame into the transmit ring. False if it is full.
-    pub fn post(&mut self, header: &NetHeader, frame: &[u8]) -> bool {
+    pub(crate) fn post(&mut self, header: &NetHeader, frame: &[u8]) -> bool {
         self.driver.send(header, frame).unwrap()
     }
 
     /// Lets the device take what was posted.
-    pub fn transmit(&mut self) {
+    pub(crate) fn transmit(&mut self) {
         let _ = self.driver.flush();
         let out = self.tx_pump.pump(&mut self.tx, &mut self.queue, &mut Everything, u64::MAX).unwrap();
         assert_eq!(out.stop, TxStop::Empty, "the network is never busy");
     }
 
     /// Lets the device deliver what it has.
-    pub fn deliver(&mut self) -> RxStop {
+    pub(crate) fn deliver(&mut self) -> RxStop {
         let _ = self.driver.flush();
         self.rx_pump.pump(&mut self.rx, &mut self.queue, &mut Everything, u64::MAX).unwrap().stop
     }
 
     /// The next frame delivered.
-    pub fn receive(&mut self) -> Option<(NetHeader, &[u8])> {
+    pub(crate) fn receive(&mut self) -> Option<(NetHeader, &[u8])> {
         self.driver.receive().unwrap()
     }
 
     /// Sends one complete frame and returns everything that comes back at once.
-    pub fn exchange(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn exchange(&mut self, frame: &[u8]) -> Vec<Vec<u8>> {
         self.exchange_with(&NetHeader::NONE, frame)
     }
 
-    pub fn exchange_with(&mut self, header: &NetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn exchange_with(&mut self, header: &NetHeader, frame: &[u8]) -> Vec<Vec<u8>> {
         assert!(self.post(header, frame));
         self.transmit();
         self.drain()
     }
 
     /// Everything that waits for the guest.
-    pub fn drain(&mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn drain(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         loop {
             let stop = self.deliver();
@@ -126,7 +124,7 @@ impl Guest {
     }
 
     /// Frames that the device found wrong before the network saw them.
-    pub fn rejected(&self) -> u64 {
+    pub(crate) fn rejected(&self) -> u64 {
         self.tx_pump.stats().bad_frames
     }
 }

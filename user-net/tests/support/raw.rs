@@ -5,37 +5,37 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use etherparse::PacketBuilder;
 use user_net::UserNetConfig;
 
-pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x15];
-pub const GUEST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
-pub const HOST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-pub const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x15);
-pub const HOST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 2);
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x15];
+pub(crate) const GUEST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+pub(crate) const HOST4: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub(crate) const GUEST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x15);
+pub(crate) const HOST6: Ipv6Addr = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 2);
 
-pub fn host_mac() -> [u8; 6] {
+pub(crate) fn host_mac() -> [u8; 6] {
     UserNetConfig::default().mac
 }
 
-pub fn arp_request(target: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn arp_request(target: Ipv4Addr) -> Vec<u8> {
     let mut frame = [&[0xff; 6][..], &MAC, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &MAC, &GUEST4.octets(), &[0; 6]].concat();
     frame.extend_from_slice(&target.octets());
     frame
 }
 
-pub fn udp4(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp4(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(MAC, host_mac()).ipv4(GUEST4.octets(), HOST4.octets(), 64);
     let mut frame = Vec::new();
     builder.udp(ports.0, ports.1).write(&mut frame, payload).unwrap();
     frame
 }
 
-pub fn udp6(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp6(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(MAC, host_mac()).ipv6(GUEST6.octets(), HOST6.octets(), 64);
     let mut frame = Vec::new();
     builder.udp(ports.0, ports.1).write(&mut frame, payload).unwrap();
     frame
 }
 
-pub fn syn4(ports: (u16, u16), seq: u32) -> Vec<u8> {
+pub(crate) fn syn4(ports: (u16, u16), seq: u32) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(MAC, host_mac()).ipv4(GUEST4.octets(), HOST4.octets(), 64);
     let mut frame = Vec::new();
     builder.tcp(ports.0, ports.1, seq, 64_000).syn().write(&mut frame, &[]).unwrap();
@@ -43,7 +43,7 @@ pub fn syn4(ports: (u16, u16), seq: u32) -> Vec<u8> {
 }
 
 /// Payload of a UDP frame, after its checksums were found right.
-pub fn udp_payload(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn udp_payload(frame: &[u8]) -> Vec<u8> {
     check(frame);
     let parsed = etherparse::PacketHeaders::from_ethernet_slice(frame).unwrap();
     assert!(matches!(parsed.transport, Some(etherparse::TransportHeader::Udp(_))), "{parsed:?}");
@@ -51,7 +51,7 @@ pub fn udp_payload(frame: &[u8]) -> Vec<u8> {
 }
 
 /// Verifies every checksum of a complete frame.
-pub fn check(frame: &[u8]) {
+pub(crate) fn check(frame: &[u8]) {
     use etherparse::{NetHeaders, TransportHeader};
     let parsed = etherparse::PacketHeaders::from_ethernet_slice(frame).unwrap();
     let payload = parsed.payload.slice();
