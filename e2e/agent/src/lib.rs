@@ -15,6 +15,7 @@
 pub mod dns;
 mod features;
 mod line;
+pub mod outcome;
 mod pattern;
 mod plan;
 

@@ -7,7 +7,6 @@ use checks::Guest;
 use guest_agent::{Console, Line, Plan, Step, Verdict};
 use std::io::Write as _;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 fn main() {
     let guest = Guest::new();
@@ -31,7 +30,7 @@ fn run(guest: Guest, plan: &Plan) {
 
 /// A check that hangs is given up and left behind in its thread: the next one must have its turn.
 fn run_step(guest: &Arc<Guest>, step: &Step) -> Line {
-    let limit = step.parameter("limit", checks::default_limit(step));
+    let limit = step.limit();
     let (tx, rx) = mpsc::channel();
     let (guest, in_thread) = (Arc::clone(guest), step.clone());
     std::thread::spawn(move || {
@@ -39,10 +38,10 @@ fn run_step(guest: &Arc<Guest>, step: &Step) -> Line {
         // The receiver is gone if this came too late; then nobody waits for it.
         let _ = tx.send(outcome);
     });
-    match rx.recv_timeout(Duration::from_secs(limit)) {
+    match rx.recv_timeout(limit) {
         Ok(Ok(line)) => line,
         Ok(Err(reason)) => Line::fail(step.name(), reason),
-        Err(mpsc::RecvTimeoutError::Timeout) => Line::fail(step.name(), format!("not finished after {limit} s")),
+        Err(mpsc::RecvTimeoutError::Timeout) => Line::fail(step.name(), format!("not finished after {} s", limit.as_secs())),
         Err(mpsc::RecvTimeoutError::Disconnected) => Line::fail(step.name(), "the check ended without a result"),
     }
 }

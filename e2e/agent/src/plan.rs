@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Why a plan cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -104,6 +105,29 @@ impl Step {
     /// A parameter, or what the check uses without it.
     pub fn parameter(&self, key: &str, default: u64) -> u64 {
         self.parameters.get(key).copied().unwrap_or(default)
+    }
+
+    /// Length of a throughput check.
+    pub fn seconds(&self) -> Duration {
+        Duration::from_secs(self.parameter("secs", 3))
+    }
+
+    /// Bytes of a file, or of an echo.
+    pub fn bytes(&self) -> u64 {
+        let default = if self.check == Check::TcpEcho { 1 } else { 64 };
+        self.parameter("mib", default).saturating_mul(1 << 20)
+    }
+
+    /// Time after which the check is given up.
+    pub fn limit(&self) -> Duration {
+        let default = match self.check {
+            Check::FileUp | Check::FileDown => 120,
+            Check::TcpUp | Check::TcpDown | Check::UdpUp | Check::UdpDown => {
+                self.seconds().as_secs().saturating_add(15)
+            }
+            _ => 30,
+        };
+        Duration::from_secs(self.parameter("limit", default))
     }
 
     /// Name in result lines: a step over IPv6 is told apart by a suffix.

@@ -1,7 +1,7 @@
 //! DHCP, and echo requests of both IP versions; busybox does the work.
 
 use super::{Guest, busybox, error};
-use guest_agent::{GUEST6, HOST6, Line, Step, Verdict};
+use guest_agent::{GUEST6, HOST6, Line, Step, Verdict, outcome};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -45,20 +45,9 @@ pub(super) fn ping(guest: &Guest, step: &Step, version: u8) -> Result<Line, Stri
     let (count_text, limit) = (count.to_string(), count.saturating_add(5).to_string());
     let text = busybox(&[applet, "-c", &count_text, "-i", "0.2", "-w", &limit, "-s", &size, &host])?;
     let seen = PingSummary::parse(&text).ok_or_else(|| format!("{applet} printed {:?}", text.trim()))?;
-    let verdict = if seen.sent == seen.received { Verdict::Pass } else { Verdict::Fail };
-    let mut line = Line::new(step.name(), verdict)
-        .value(seen.rtt.1, "ms")
-        .detail("host", host)
-        .detail("sent", seen.sent)
-        .detail("received", seen.received)
-        .detail("loss_percent", super::udp::loss(seen.sent, seen.received))
-        .detail("min_ms", seen.rtt.0)
-        .detail("max_ms", seen.rtt.2);
+    let mut line = outcome::ping(step, &host, seen.sent, seen.received, seen.rtt);
     if let Some(configured) = configured {
         line = line.detail("address", configured);
-    }
-    if verdict == Verdict::Fail {
-        line.reason = Some(format!("{} of {} answered", seen.received, seen.sent));
     }
     Ok(line)
 }

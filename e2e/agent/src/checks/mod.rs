@@ -11,7 +11,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
-use std::time::Duration;
 
 /// What the checks share: the interface and the addresses found on the way.
 pub(crate) struct Guest {
@@ -57,17 +56,6 @@ impl Guest {
     }
 }
 
-/// Seconds after which a check is given up.
-pub(crate) fn default_limit(step: &Step) -> u64 {
-    match step.check {
-        Check::FileUp | Check::FileDown => 120,
-        Check::TcpUp | Check::TcpDown | Check::UdpUp | Check::UdpDown => {
-            step.parameter("secs", udp::SECS).saturating_add(15)
-        }
-        _ => 30,
-    }
-}
-
 pub(crate) fn run(guest: &Guest, step: &Step) -> Result<Line, String> {
     match step.check {
         Check::Features => sysfs::features(guest, step),
@@ -97,11 +85,6 @@ fn busybox(arguments: &[&str]) -> Result<String, String> {
     }
     let complaint = String::from_utf8_lossy(&done.stderr).trim().replace('\n', "; ");
     Err(format!("{}: {} {}", arguments.join(" "), done.status, complaint))
-}
-
-/// Gbit/s of `bytes` in `time`.
-fn gbit(bytes: u64, time: Duration) -> f64 {
-    bytes as f64 * 8.0 / time.as_secs_f64().max(1e-9) / 1e9
 }
 
 fn error(what: &str) -> impl Fn(std::io::Error) -> String + '_ {

@@ -1,7 +1,7 @@
 //! TCP: echo, throughput and files.
 
-use super::{Guest, error, gbit};
-use guest_agent::{Line, Pattern, Step, Verdict, port, sha256_hex};
+use super::{Guest, error};
+use guest_agent::{Line, Pattern, Step, outcome, port, sha256_hex};
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -20,18 +20,10 @@ fn connect(guest: &Guest, step: &Step, port: u16) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-fn seconds(step: &Step) -> Duration {
-    Duration::from_secs(step.parameter("secs", super::udp::SECS))
-}
-
-fn mebibytes(step: &Step, default: u64) -> u64 {
-    step.parameter("mib", default).saturating_mul(1 << 20)
-}
-
 /// Sends for a while, then waits until the other side has taken everything and closed.
 pub(super) fn up(guest: &Guest, step: &Step) -> Result<Line, String> {
     let mut stream = connect(guest, step, port::DISCARD)?;
-    let (limit, block) = (seconds(step), vec![0x55; BLOCK]);
+    let (limit, block) = (step.seconds(), vec![0x55; BLOCK]);
     let begin = Instant::now();
     let mut sent = 0u64;
     while begin.elapsed() < limit {
@@ -43,14 +35,13 @@ pub(super) fn up(guest: &Guest, step: &Step) -> Result<Line, String> {
     if extra != 0 {
         return Err(format!("the discard service sent {extra} bytes"));
     }
-    let took = begin.elapsed();
-    Ok(Line::new(step.name(), Verdict::Pass).value(gbit(sent, took), "Gbit/s").detail("bytes", sent))
+    Ok(outcome::stream(step, sent, begin.elapsed()))
 }
 
 /// Receives for a while.
 pub(super) fn down(guest: &Guest, step: &Step) -> Result<Line, String> {
     let mut stream = connect(guest, step, port::SOURCE)?;
-    let (limit, mut block) = (seconds(step), vec![0; BLOCK]);
+    let (limit, mut block) = (step.seconds(), vec![0; BLOCK]);
     let begin = Instant::now();
     let mut received = 0u64;
     while begin.elapsed() < limit {
@@ -60,13 +51,12 @@ pub(super) fn down(guest: &Guest, step: &Step) -> Result<Line, String> {
         }
         received = received.saturating_add(n as u64);
     }
-    let took = begin.elapsed();
-    Ok(Line::new(step.name(), Verdict::Pass).value(gbit(received, took), "Gbit/s").detail("bytes", received))
+    Ok(outcome::stream(step, received, begin.elapsed()))
 }
 
 /// There and back, with two threads so that both directions are busy at once.
 pub(super) fn echo(guest: &Guest, step: &Step) -> Result<Line, String> {
-    let total = mebibytes(step, 1);
+    let total = step.bytes();
     let mut stream = connect(guest, step, port::ECHO)?;
     let mut sender = stream.try_clone().map_err(error("second handle"))?;
     let begin = Instant::now();
@@ -77,46 +67,29 @@ pub(super) fn echo(guest: &Guest, step: &Step) -> Result<Line, String> {
     let got = receive_hash(&mut stream, total)?;
     writer.join().map_err(|_| "the sending thread ended early".to_owned())??;
     let took = begin.elapsed();
-    compare(&got, total)?;
-    Ok(Line::new(step.name(), Verdict::Pass).value(gbit(total, took), "Gbit/s").detail("bytes", total))
+    outcome::matches_pattern(&got, total)?;
+    Ok(outcome::stream(step, total, took))
 }
 
 /// A file to the host; the host's hash of it must be ours.
 pub(super) fn file_up(guest: &Guest, step: &Step) -> Result<Line, String> {
-    let total = mebibytes(step, 64);
+    let total = step.bytes();
     let mut stream = connect(guest, step, port::DIGEST)?;
     let begin = Instant::now();
     send_pattern(&mut stream, total)?;
     stream.shutdown(Shutdown::Write).map_err(error("half-close"))?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(error("answer"))?;
-    let took = begin.elapsed();
-    compare(answer.trim_end(), total)?;
-    Ok(file_line(step, total, took, answer.trim_end()))
+    outcome::file(step, total, begin.elapsed(), answer.trim_end())
 }
 
 /// A file from the host: the first bytes of its source.
 pub(super) fn file_down(guest: &Guest, step: &Step) -> Result<Line, String> {
-    let total = mebibytes(step, 64);
+    let total = step.bytes();
     let mut stream = connect(guest, step, port::SOURCE)?;
     let begin = Instant::now();
     let got = receive_hash(&mut stream, total)?;
-    let took = begin.elapsed();
-    compare(&got, total)?;
-    Ok(file_line(step, total, took, &got))
-}
-
-fn file_line(step: &Step, total: u64, took: Duration, hash: &str) -> Line {
-    Line::new(step.name(), Verdict::Pass)
-        .value(took.as_secs_f64(), "s")
-        .detail("bytes", total)
-        .detail("gbit_per_s", gbit(total, took))
-        .detail("sha256", hash)
-}
-
-fn compare(got: &str, total: u64) -> Result<(), String> {
-    let want = Pattern::default().sha256(total);
-    if got == want { Ok(()) } else { Err(format!("SHA-256 of {total} bytes is {got:?}, expected {want}")) }
+    outcome::file(step, total, begin.elapsed(), &got)
 }
 
 fn send_pattern(stream: &mut TcpStream, total: u64) -> Result<(), String> {

@@ -1,13 +1,12 @@
 //! UDP: echo of every length, and throughput with credit: a flow sends its next window when the last one has
 //! been accounted for, so queues cannot overflow by our own doing and every loss that is seen is a real one.
 
-use super::{Guest, error, gbit};
+use super::{Guest, error};
+use guest_agent::outcome::{self, Datagrams};
 use guest_agent::{Line, Step, Verdict, port};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-/// Seconds of a throughput check.
-pub(super) const SECS: u64 = 3;
 const FLOWS: usize = 2;
 /// Wait for an answer this long before it counts as lost.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -18,11 +17,6 @@ fn open(peer: SocketAddr) -> Result<UdpSocket, String> {
     socket.connect(peer).map_err(error(&format!("connect to {peer}")))?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(error("time limit"))?;
     Ok(socket)
-}
-
-/// Per cent of `sent` that did not arrive.
-pub(super) fn loss(sent: u64, received: u64) -> f64 {
-    if sent == 0 { 0.0 } else { sent.saturating_sub(received) as f64 * 100.0 / sent as f64 }
 }
 
 /// One datagram of every length up to `size`.
@@ -60,7 +54,7 @@ struct Window {
 fn throughput(peer: SocketAddr, step: &Step, direction: &mut impl Direction) -> Result<Line, String> {
     let size = usize::try_from(step.parameter("size", 1400)).unwrap_or(1400).clamp(8, 65_000);
     let window = Window { count: step.parameter("window", 32).clamp(1, 256), size };
-    let limit = Duration::from_secs(step.parameter("secs", SECS));
+    let limit = step.seconds();
     let sockets = (0..FLOWS).map(|_| open(peer)).collect::<Result<Vec<_>, _>>()?;
     let (mut sent, mut received) = (0u64, 0u64);
     let begin = Instant::now();
@@ -76,19 +70,7 @@ fn throughput(peer: SocketAddr, step: &Step, direction: &mut impl Direction) -> 
         }
         direction.begin(socket, &window)?;
     }
-    let took = begin.elapsed();
-    let verdict = if sent == received { Verdict::Pass } else { Verdict::Fail };
-    let mut line = Line::new(step.name(), verdict)
-        .value(gbit(received.saturating_mul(size as u64), took), "Gbit/s")
-        .detail("sent", sent)
-        .detail("received", received)
-        .detail("loss_percent", loss(sent, received))
-        .detail("size", size)
-        .detail("packets_per_s", (received as f64 / took.as_secs_f64()).round());
-    if verdict == Verdict::Fail {
-        line.reason = Some(format!("{} of {sent} datagrams lost", sent.saturating_sub(received)));
-    }
-    Ok(line)
+    Ok(outcome::datagrams(step, &Datagrams { sent, received, size, took: begin.elapsed() }))
 }
 
 /// To the host, whose counter accounts for each window.
