@@ -11,6 +11,8 @@ const TCP_HEADER: usize = 20;
 const SYN: u8 = 0x02;
 const TCP_CSUM: usize = 16;
 const UDP_CSUM: usize = 6;
+/// Datagrams that one frame may become, as in Linux.
+const MOST_DATAGRAMS: usize = 128;
 /// FIN and PSH: only the last segment carries them.
 const LAST_FLAGS: u8 = 0x09;
 /// CWR: only the first segment carries it.
@@ -115,6 +117,9 @@ pub(crate) fn split_udp(frame: &mut Frame, mut piece: impl FnMut(&[u8], NetHeade
         return Err(DropReason::BadHeader);
     }
     let (headers, payload) = frame.bytes().split_at(packet.l4.saturating_add(UDP_HEADER).min(packet.end));
+    if payload.len().div_ceil(size) > MOST_DATAGRAMS {
+        return Err(DropReason::BadHeader);
+    }
     let header = NetHeader { gso_type: GSO_NONE, gso_size: 0, ..frame.header };
     let mut one = Vec::with_capacity(headers.len().saturating_add(size));
     for chunk in payload.chunks(size) {

@@ -23,8 +23,8 @@ static STREAM: LazyLock<Vec<u8>> = LazyLock::new(|| {
 pub(crate) fn fill(room: &mut [u8], at: usize) -> usize {
     let from = STREAM.get(at..).unwrap_or_default();
     let n = room.len().min(from.len());
-    for (to, from) in room.iter_mut().take(n).zip(from) {
-        *to = *from;
+    if let (Some(to), Some(from)) = (room.get_mut(..n), from.get(..n)) {
+        to.copy_from_slice(from);
     }
     n
 }

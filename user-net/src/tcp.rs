@@ -89,6 +89,13 @@ impl Connections {
 
     /// Makes a socket listen for this connection, if there is one to be had. False if not.
     pub(crate) fn open(&mut self, sockets: &mut SocketSet<'_>, opening: &Opening) -> bool {
+        // A half-open connection that was reset listens again: not for this one.
+        for slot in &self.slots {
+            let socket = sockets.get_mut::<Socket<'_>>(slot.handle);
+            if socket.state() == State::Listen {
+                socket.abort();
+            }
+        }
         let state = |slot: &Slot| sockets.get::<Socket<'_>>(slot.handle).state();
         let known = self.slots.iter().position(|s| s.ends == Some(opening.ends) && state(s) != State::Closed);
         if let Some(n) = known

@@ -70,7 +70,7 @@ fn mutant() -> impl Strategy<Value = (NetHeader, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_that_a_guest_sends_stops_the_network(frames in proptest::collection::vec(mutant(), 1..60)) {

@@ -4,6 +4,7 @@
 mod support;
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
 use sha2::{Digest, Sha256};
@@ -265,4 +266,24 @@ fn a_guest_that_comes_back_finds_nothing_of_the_one_before() {
     net.start(plain());
     assert_eq!(net.stats().open_connections, 0);
     assert!(client.guest.drain().is_empty());
+}
+
+#[test]
+fn a_lost_answer_is_sent_again_when_its_time_has_come() {
+    let mut guest = Guest::new(plain());
+    assert_eq!(guest.queue.next_wake(), None, "nothing is under way");
+    let first = guest.exchange(&syn4((5000, 7), 1));
+    assert_eq!(first.len(), 1);
+    // The guest has lost it. No frame comes from it any more: only the time that passes.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let again = loop {
+        let wait = guest.queue.next_wake().expect("a timer runs");
+        assert!(Instant::now() + wait < deadline);
+        std::thread::sleep(wait);
+        let frames = guest.drain();
+        if !frames.is_empty() {
+            break frames;
+        }
+    };
+    assert_eq!(again, first);
 }
