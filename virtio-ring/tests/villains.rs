@@ -18,8 +18,8 @@ mod devices;
 
 use common::guest::*;
 use virtio_ring::{
-    ChainFault, Chains, DeviceRing, DriverRing, Element, Fault, GuestAddr, Handle, MappedArea, Notify, QueueConfig,
-    QueueState, RingError, SplitDevice, SplitDriver, Used,
+    ChainFault, Chains, DeviceRing, DriverRing, Element, Fault, GuestAddr, MappedArea, Notify, QueueConfig, QueueState,
+    RingError, SplitDevice, SplitDriver, Used,
 };
 
 type Area = MappedArea<virtio_ring::HeapMemory>;
