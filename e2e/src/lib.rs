@@ -23,11 +23,13 @@
 //! | [`setup`] | packages, kernels, the agent, all into one folder |
 //! | [`initramfs`] | cpio archive, gzip |
 //! | [`guest`] | boot, result lines, deadline, nothing left behind |
+//! | [`inprocess`] | the guest that is only a thread: our own driver side with a TCP/IP stack |
 //! | [`services`] | what the checks talk to when the host end is a real Linux stack |
 //! | [`netns`] | network namespace with a tap and the services in it |
 
 mod error;
 pub mod guest;
+pub mod inprocess;
 pub mod initramfs;
 pub mod kvm;
 pub mod netns;

@@ -124,7 +124,7 @@ fn deadline_kills_and_nothing_is_left() {
     spec.deadline = Duration::from_secs(8);
     spec.console = shop.folder().join("own-card-deadline.console");
     let mut guest = Guest::boot(&spec, &assets).unwrap();
-    let leader = guest.id();
+    let leader = guest.id().unwrap();
     let end = guest.run_to_end();
     assert!(matches!(end, Err(Error::Deadline(..))), "{end:?}");
     drop(guest);

@@ -17,6 +17,7 @@ pub(super) fn line(spec: &GuestSpec, assets: &Assets, scratch: &Path) -> Result<
     match spec.kind {
         Kind::Uml => uml(&mut command, spec, boot, scratch)?,
         Kind::Qemu(_) => qemu(&mut command, spec, boot, assets.kvm),
+        Kind::InProcess => return Err(Error::Unsupported("the in-process guest is no program")),
     }
     command.args(&spec.extra_arguments);
     Ok(command)
@@ -31,8 +32,8 @@ pub(crate) fn inside(namespace: &str, program: &OsString) -> Command {
 
 fn program(kind: Kind, boot: &Boot) -> OsString {
     match kind {
-        Kind::Uml => boot.kernel.clone().into_os_string(),
         Kind::Qemu(_) => "qemu-system-x86_64".into(),
+        _ => boot.kernel.clone().into_os_string(),
     }
 }
 

@@ -3,12 +3,14 @@
 mod command;
 mod process;
 
+use crate::inprocess::Machine;
 use crate::setup::Assets;
 use crate::{Error, Line, Plan};
 pub(crate) use command::{accelerate, inside};
 use guest_agent::Console;
 pub(crate) use process::{Process, Text};
 use std::fmt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::str::FromStr;
@@ -49,11 +51,13 @@ pub enum Kind {
     Uml,
     /// QEMU with a kernel of Debian's.
     Qemu(Kernel),
+    /// A thread of this process: our own driver side and a TCP/IP stack, no kernel.
+    InProcess,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Uml, Self::Qemu(Kernel::K6_1), Self::Qemu(Kernel::K6_12)];
+    pub const ALL: [Self; 4] = [Self::Uml, Self::Qemu(Kernel::K6_1), Self::Qemu(Kernel::K6_12), Self::InProcess];
 }
 
 impl fmt::Display for Kind {
@@ -61,6 +65,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Uml => f.write_str("uml"),
             Self::Qemu(kernel) => write!(f, "qemu-{kernel}"),
+            Self::InProcess => f.write_str("in-process"),
         }
     }
 }
@@ -73,7 +78,8 @@ impl FromStr for Kind {
             "uml" => Ok(Self::Uml),
             "qemu" | "qemu-6.12" => Ok(Self::Qemu(Kernel::K6_12)),
             "qemu-6.1" => Ok(Self::Qemu(Kernel::K6_1)),
-            _ => Err(Error::Unsupported("kinds of guests are uml, qemu, qemu-6.1 and qemu-6.12")),
+            "in-process" => Ok(Self::InProcess),
+            _ => Err(Error::Unsupported("kinds of guests are uml, qemu, qemu-6.1, qemu-6.12 and in-process")),
         }
     }
 }
@@ -149,11 +155,28 @@ impl GuestSpec {
     }
 }
 
+#[derive(Debug)]
+enum Body {
+    Process(Process),
+    Thread(Machine),
+}
+
+/// What waiting for a guest came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A result.
+    Line(Line),
+    /// None yet.
+    Nothing,
+    /// The plan is finished and the guest has powered itself off.
+    End,
+}
+
 /// A guest that was started. Dropping it kills it and everything it started; it also ends when this process
 /// does, however that comes about.
 #[derive(Debug)]
 pub struct Guest {
-    process: Process,
+    body: Body,
     console: PathBuf,
     started: Instant,
     limit: Duration,
@@ -171,10 +194,15 @@ impl Guest {
     /// The kind was not prepared, the combination does not exist, or the program cannot be started.
     pub fn boot(spec: &GuestSpec, assets: &Assets) -> Result<Self, Error> {
         let scratch = tempfile::tempdir().map_err(Error::file(std::env::temp_dir()))?;
-        let command = command::line(spec, assets, scratch.path())?;
-        let process = Process::start(command, Some(&spec.console))?;
+        let body = match (spec.kind, &spec.nic) {
+            (Kind::InProcess, Nic::VhostUser { socket, listen: false }) => {
+                Body::Thread(Machine::start(socket.clone(), spec.plan.clone(), &spec.console)?)
+            }
+            (Kind::InProcess, _) => return Err(Error::Unsupported("the in-process guest only connects")),
+            _ => Body::Process(Process::start(command::line(spec, assets, scratch.path())?, Some(&spec.console))?),
+        };
         Ok(Self {
-            process,
+            body,
             console: spec.console.clone(),
             started: Instant::now(),
             limit: spec.deadline,
@@ -188,31 +216,52 @@ impl Guest {
     /// Waits for the next result. `None` when the plan is finished and the guest has powered itself off.
     ///
     /// # Errors
-    /// The deadline has passed, or the guest ended before its plan did; it is killed then.
+    /// The guest ended early, or the deadline has passed: it is killed then.
     pub fn next_line(&mut self) -> Result<Option<Line>, Error> {
         loop {
-            let left = self.limit.saturating_sub(self.started.elapsed());
-            let text = match self.process.next_text(left) {
-                Text::Line(text) => text,
-                Text::End if self.done => return Ok(None),
-                Text::End => return Err(self.died()),
-                Text::Late => {
-                    self.process.kill();
-                    return Err(Error::Deadline(self.limit, self.console.clone()));
-                }
-            };
-            match Console::parse(&text) {
-                Console::Line(line) => {
-                    self.boot_time.get_or_insert_with(|| self.started.elapsed());
-                    return Ok(Some(line));
-                }
-                Console::Garbled(why) => return Ok(Some(Line::fail("console", why))),
-                Console::Done => self.done = true,
-                Console::Other => {}
+            match self.wait(self.limit)? {
+                Event::Line(line) => return Ok(Some(line)),
+                Event::End => return Ok(None),
+                Event::Nothing => {}
             }
-            if !text.trim().is_empty() {
-                self.last = text;
+        }
+    }
+
+    /// Waits for the next result, at most this long.
+    ///
+    /// # Errors
+    /// As for [`Guest::next_line`].
+    pub fn wait(&mut self, patience: Duration) -> Result<Event, Error> {
+        let left = self.limit.saturating_sub(self.started.elapsed());
+        let text = match self.next_text(left.min(patience)) {
+            Text::Line(text) => text,
+            Text::End if self.done => return Ok(Event::End),
+            Text::End => return Err(self.died()),
+            Text::Late if patience < left => return Ok(Event::Nothing),
+            Text::Late => {
+                self.kill();
+                return Err(Error::Deadline(self.limit, self.console.clone()));
             }
+        };
+        match Console::parse(&text) {
+            Console::Line(line) => {
+                self.boot_time.get_or_insert_with(|| self.started.elapsed());
+                return Ok(Event::Line(line));
+            }
+            Console::Garbled(why) => return Ok(Event::Line(Line::fail("console", why))),
+            Console::Done => self.done = true,
+            Console::Other => {}
+        }
+        if !text.trim().is_empty() {
+            self.last = text;
+        }
+        Ok(Event::Nothing)
+    }
+
+    fn next_text(&mut self, limit: Duration) -> Text {
+        match &mut self.body {
+            Body::Process(process) => process.next_text(limit),
+            Body::Thread(machine) => machine.next_text(limit),
         }
     }
 
@@ -233,9 +282,12 @@ impl Guest {
         self.boot_time
     }
 
-    /// Id of the process group that the guest is.
-    pub fn id(&self) -> u32 {
-        self.process.id()
+    /// Id of the process group that the guest is, unless it is a thread of ours.
+    pub fn id(&self) -> Option<u32> {
+        match &self.body {
+            Body::Process(process) => Some(process.id()),
+            Body::Thread(_) => None,
+        }
     }
 
     /// Where the console is kept.
@@ -245,21 +297,28 @@ impl Guest {
 
     /// Kills the guest as a crash would, without a word to its device.
     pub fn kill(&mut self) {
-        self.process.kill();
+        match &mut self.body {
+            Body::Process(process) => process.kill(),
+            Body::Thread(machine) => machine.kill(),
+        }
     }
 
-    /// Exit state, once the guest has ended.
+    /// Exit state, once the guest has ended; a thread's is that of a program that ended so.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.process.exit_status()
+        match &mut self.body {
+            Body::Process(process) => process.exit_status(),
+            // A panic is exit code 101.
+            Body::Thread(machine) => machine.ended().map(|well| ExitStatus::from_raw(if well { 0 } else { 101 << 8 })),
+        }
     }
 
     fn died(&mut self) -> Error {
         // Its output has ended; whatever is left of it has nothing more to say.
-        let state = match self.process.exit_status() {
+        let state = match self.exit_status() {
             Some(status) => status.to_string(),
             None => "killed after it closed its console".to_owned(),
         };
-        self.process.kill();
+        self.kill();
         Error::Died { state, last: std::mem::take(&mut self.last), console: self.console.clone() }
     }
 }

@@ -85,15 +85,19 @@ impl Workshop {
     /// # Errors
     /// A package that cannot be had, a missing right, a failed build: one line each.
     pub fn prepare(&self, kinds: &[Kind], say: Say<'_>) -> Result<Assets, Error> {
+        let mut assets = Assets::default();
+        if kinds.iter().all(|k| *k == Kind::InProcess) {
+            return Ok(assets);
+        }
         let _turn = self.take_turn()?;
         let mut packages = Packages::new(&self.folder);
         let busybox = self.unpack_busybox(&mut packages, say)?;
         let agent = build::agent(&self.folder, say)?;
-        let mut assets = Assets::default();
         for &kind in kinds {
             let boot = match kind {
                 Kind::Uml => self.prepare_uml(&mut packages, say)?,
                 Kind::Qemu(kernel) => self.prepare_qemu(kernel, &mut packages, say)?,
+                Kind::InProcess => continue,
             };
             let parts = build::Parts { busybox: &busybox, agent: &agent, modules: &boot.1 };
             let initramfs = build::initramfs(&self.folder, &kind.to_string(), &parts)?;
