@@ -29,6 +29,7 @@ pub struct SplitDriver<A> {
     layout: Layout<A>,
     slots: Vec<Slot>,
     free_head: u16,
+    free_tail: u16,
     free: u16,
     /// The next entry of the available ring to write.
     next_avail: u16,
@@ -65,6 +66,7 @@ impl<A: RingMem> SplitDriver<A> {
             layout,
             slots,
             free_head: 0,
+            free_tail: config.size.wrapping_sub(1),
             free: config.size,
             next_avail: 0,
             published: 0,
@@ -128,16 +130,19 @@ impl<A: RingMem> SplitDriver<A> {
         index
     }
 
-    /// Puts the descriptors of the chain at `head` back on the free list, last used first reused.
+    /// Puts the descriptors of the chain at `head` at the end of the free list: the table is then written and read in
+    /// its order, a line after the other.
     #[inline]
     fn release(&mut self, head: u16, count: u16) {
         let mut last = head;
         for _ in 1..count {
             last = self.slots.get(usize::from(last)).map_or(0, |s| s.next);
         }
-        let first_free = core::mem::replace(&mut self.free_head, head);
-        if let Some(slot) = self.slots.get_mut(usize::from(last)) {
-            slot.next = first_free;
+        let end = core::mem::replace(&mut self.free_tail, last);
+        if self.free == 0 {
+            self.free_head = head;
+        } else if let Some(slot) = self.slots.get_mut(usize::from(end)) {
+            slot.next = head;
         }
         self.free = self.free.wrapping_add(count);
     }
