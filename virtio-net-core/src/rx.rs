@@ -65,7 +65,6 @@ pub struct RxOutcome<E> {
 #[derive(Debug)]
 pub struct RxPump<M> {
     chains: Chains<M>,
-    depth: usize,
     format: RxFormat,
     filled: Filled,
     stats: RxStats,
@@ -78,7 +77,6 @@ impl<M: GuestMemory> RxPump<M> {
         let depth = DEPTH.min(size.into()).max(1);
         Self {
             chains: Chains::new(mem, depth),
-            depth,
             format,
             filled: Filled::with_capacity(depth),
             stats: RxStats::default(),
@@ -145,7 +143,7 @@ impl<M: GuestMemory> RxPump<M> {
     fn receive<S: FrameSource>(&mut self, source: &mut S, filter: &mut dyn RxFilter) -> Result<Supply, S::Error> {
         let mut room = RxRoom {
             view: self.chains.view(),
-            complete: self.chains.len() >= self.depth,
+            complete: self.chains.is_full(),
             format: self.format,
             filter,
             stats: &mut self.stats,

@@ -130,6 +130,10 @@ impl<'a> RxRoom<'a> {
         let mut rest: SmallVec<[GuestSlice<'a>; 64]> = SmallVec::new();
         self.tail(self.format.header_len.saturating_add(HEAD_LEN), &mut rest);
         let Some(len) = read(&mut header, &mut head, &rest)? else { return Ok(None) };
+        let places = rest.iter().fold(HEAD_LEN, |n, seg| n.saturating_add(seg.len()));
+        if len > places {
+            return Ok(Some(self.cut_off(self.format.header_len.saturating_add(len))));
+        }
         let header = NetHeader::from_bytes(&header);
         let head = head.get(..len).unwrap_or(&head);
         Ok(Some(match self.place(&header, head, len, |_, _, _| ()) {
@@ -139,6 +143,16 @@ impl<'a> RxRoom<'a> {
             }
             placed => placed,
         }))
+    }
+
+    /// Drops a frame that was cut off where its places ended, even if there is room behind a buffer that cannot be used:
+    /// its bytes are not there. That buffer is given back, or the next long frame would end there as well.
+    #[cold]
+    fn cut_off(&mut self, total: usize) -> Placed {
+        if !matches!(self.pick(total), Err(Placed::Dropped)) {
+            self.stats.no_room = self.stats.no_room.wrapping_add(1);
+        }
+        Placed::Dropped
     }
 
     /// The chains not filled yet.
