@@ -6,6 +6,7 @@ extern crate alloc;
 extern crate std;
 
 mod chain;
+mod cursor;
 mod error;
 mod indirect;
 mod mem;

@@ -2,10 +2,11 @@
 
 use super::layout::{Layout, NO_NOTIFY};
 use crate::chain::{Descriptor, Front, INDIRECT, NEXT, Walk};
+use crate::cursor::Cursor;
 use crate::error::{ChainFault, RingError};
 use crate::mem::{GuestMemory, RingMem};
 use crate::protocol::{self, Side};
-use crate::ring::{ChainSink, DeviceRing, Notify, Peeked, QueueConfig, QueueState, Token};
+use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
 /// The device's side of a split ring.
 ///
@@ -16,13 +17,13 @@ use crate::ring::{ChainSink, DeviceRing, Notify, Peeked, QueueConfig, QueueState
 pub struct SplitDevice<A> {
     layout: Layout<A>,
     /// The next entry of the available ring to peek at.
-    next_avail: u16,
+    next_avail: Cursor,
     /// The driver's index, as last loaded.
-    avail_idx: u16,
+    avail_idx: Cursor,
     /// The next entry of the used ring to write.
-    next_used: u16,
+    next_used: Cursor,
     /// The index that the driver sees.
-    published: u16,
+    published: Cursor,
     event_idx: bool,
     indirect: bool,
     /// Without event index: what `used.flags` says.
@@ -51,10 +52,10 @@ impl<A: RingMem> SplitDevice<A> {
         layout.set_used_flags(0);
         Ok(Self {
             layout,
-            next_avail,
-            avail_idx: next_avail,
-            next_used: used,
-            published: used,
+            next_avail: Cursor::new(next_avail),
+            avail_idx: Cursor::new(next_avail),
+            next_used: Cursor::new(used),
+            published: Cursor::new(used),
             event_idx: config.event_idx,
             indirect: config.indirect,
             silent: false,
@@ -73,12 +74,12 @@ impl<A: RingMem> SplitDevice<A> {
         let idx = self.layout.avail_idx_acquire();
         let size = self.layout.size();
         // Chains that the driver has not got back cannot be made available again.
-        if idx.wrapping_sub(self.published) > size || idx.wrapping_sub(self.next_avail) > size {
-            self.fail(RingError::AvailIndex { idx, used: self.published, size });
+        if idx.wrapping_sub(self.published.get()) > size || idx.wrapping_sub(self.next_avail.get()) > size {
+            self.fail(RingError::AvailIndex { idx, used: self.published.get(), size });
             return false;
         }
-        self.avail_idx = idx;
-        idx != self.next_avail
+        self.avail_idx = Cursor::new(idx);
+        idx != self.next_avail.get()
     }
 
     /// Stops the ring; the next `idle` says why.
@@ -122,10 +123,10 @@ impl<A: RingMem> SplitDevice<A> {
 impl<A: RingMem> DeviceRing for SplitDevice<A> {
     #[inline(always)]
     fn front(&mut self) -> Option<Front> {
-        if self.next_avail == self.avail_idx && !self.reload() {
+        if self.next_avail.get() == self.avail_idx.get() && !self.reload() {
             return None;
         }
-        let head = self.layout.avail_entry(self.next_avail);
+        let head = self.layout.avail_entry(self.next_avail.get());
         if !self.layout.holds(head) {
             self.fail(RingError::Head { head, size: self.layout.size() });
             return None;
@@ -157,12 +158,12 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 
     #[inline]
     fn accept(&mut self, _token: &Token) {
-        self.next_avail = self.next_avail.wrapping_add(1);
+        self.next_avail.add(1);
     }
 
     #[inline]
     fn rewind(&mut self, _token: Token) {
-        self.next_avail = self.next_avail.wrapping_sub(1);
+        self.next_avail.sub(1);
         if self.fault.is_some() {
             // A broken ring looks empty, what is given back to it included.
             self.avail_idx = self.next_avail;
@@ -171,19 +172,19 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 
     #[inline]
     fn complete(&mut self, token: Token, written: u32) {
-        self.layout.set_used_entry(self.next_used, token.0.into(), written);
-        self.next_used = self.next_used.wrapping_add(1);
+        self.layout.set_used_entry(self.next_used.get(), token.0.into(), written);
+        self.next_used.add(1);
     }
 
     #[inline]
     fn flush(&mut self) -> Notify {
-        let (old, new) = (self.published, self.next_used);
+        let (old, new) = (self.published.get(), self.next_used.get());
         if old == new {
             return Notify::Suppressed;
         }
         // virtio 1.3, 2.7.8.2: idx after the entries. Partner: the acquire load in the driver's `poll_used`.
         self.layout.set_used_idx(new);
-        self.published = new;
+        self.published = Cursor::new(new);
         protocol::must_notify(self, old, new)
     }
 
@@ -202,7 +203,7 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     }
 
     fn state(&self) -> QueueState {
-        QueueState(self.next_avail.into())
+        QueueState(self.next_avail.get().into())
     }
 
     #[inline]
@@ -237,7 +238,7 @@ impl<A: RingMem> Side for SplitDevice<A> {
     #[inline]
     fn ask(&mut self) {
         if self.event_idx {
-            self.layout.set_avail_event(self.next_avail);
+            self.layout.set_avail_event(self.next_avail.get());
         } else if self.silent {
             self.silent = false;
             self.layout.set_used_flags(0);
@@ -247,6 +248,6 @@ impl<A: RingMem> Side for SplitDevice<A> {
     #[inline]
     fn has_work(&mut self) -> bool {
         // An index that cannot be is work as well: the next peek reports it.
-        self.fault.is_none() && self.layout.avail_idx_acquire() != self.next_avail
+        self.fault.is_none() && self.layout.avail_idx_acquire() != self.next_avail.get()
     }
 }

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::layout::{Layout, NO_NOTIFY};
 use crate::chain::{Descriptor, INDIRECT, NEXT, WRITE};
+use crate::cursor::Cursor;
 use crate::error::RingError;
 use crate::indirect::IndirectTables;
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
@@ -28,19 +29,19 @@ struct Slot {
 pub struct SplitDriver<A> {
     layout: Layout<A>,
     slots: Vec<Slot>,
-    free_head: u16,
-    free_tail: u16,
-    free: u16,
+    free_head: Cursor,
+    free_tail: Cursor,
+    free: Cursor,
     /// The next entry of the available ring to write.
-    next_avail: u16,
+    next_avail: Cursor,
     /// The index that the device sees.
-    published: u16,
+    published: Cursor,
     /// The next entry of the used ring to read.
-    next_used: u16,
+    next_used: Cursor,
     /// The device's index, as last loaded.
-    used_idx: u16,
+    used_idx: Cursor,
     /// Chains that were published and not reaped.
-    outstanding: u16,
+    outstanding: Cursor,
     event_idx: bool,
     /// Without event index: what `avail.flags` says.
     silent: bool,
@@ -65,14 +66,14 @@ impl<A: RingMem> SplitDriver<A> {
         Ok(Self {
             layout,
             slots,
-            free_head: 0,
-            free_tail: config.size.wrapping_sub(1),
-            free: config.size,
-            next_avail: 0,
-            published: 0,
-            next_used: 0,
-            used_idx: 0,
-            outstanding: 0,
+            free_head: Cursor::new(0),
+            free_tail: Cursor::new(config.size.wrapping_sub(1)),
+            free: Cursor::new(config.size),
+            next_avail: Cursor::new(0),
+            published: Cursor::new(0),
+            next_used: Cursor::new(0),
+            used_idx: Cursor::new(0),
+            outstanding: Cursor::new(0),
             event_idx: config.event_idx,
             silent: false,
             tables: None,
@@ -113,20 +114,20 @@ impl<A: RingMem> SplitDriver<A> {
             return Ok(false);
         }
         let idx = self.layout.used_idx_acquire();
-        let ahead = idx.wrapping_sub(self.next_used);
-        if ahead > self.outstanding {
-            return Err(self.fail(RingError::UsedIndex { idx, ahead, outstanding: self.outstanding }));
+        let ahead = idx.wrapping_sub(self.next_used.get());
+        if ahead > self.outstanding.get() {
+            return Err(self.fail(RingError::UsedIndex { idx, ahead, outstanding: self.outstanding.get() }));
         }
-        self.used_idx = idx;
+        self.used_idx = Cursor::new(idx);
         Ok(ahead != 0)
     }
 
     /// Takes a descriptor off the free list. The caller has checked that there is one.
     #[inline]
     fn take(&mut self) -> u16 {
-        let index = self.free_head;
-        self.free_head = self.slots.get(usize::from(index)).map_or(0, |s| s.next);
-        self.free = self.free.wrapping_sub(1);
+        let index = self.free_head.get();
+        self.free_head = Cursor::new(self.slots.get(usize::from(index)).map_or(0, |s| s.next));
+        self.free.sub(1);
         index
     }
 
@@ -138,31 +139,31 @@ impl<A: RingMem> SplitDriver<A> {
         for _ in 1..count {
             last = self.slots.get(usize::from(last)).map_or(0, |s| s.next);
         }
-        let end = core::mem::replace(&mut self.free_tail, last);
-        if self.free == 0 {
-            self.free_head = head;
+        let end = core::mem::replace(&mut self.free_tail, Cursor::new(last)).get();
+        if self.free.get() == 0 {
+            self.free_head = Cursor::new(head);
         } else if let Some(slot) = self.slots.get_mut(usize::from(end)) {
             slot.next = head;
         }
-        self.free = self.free.wrapping_add(count);
+        self.free.add(count);
     }
 
     /// Writes a chain of direct descriptors; returns its head.
     #[inline]
     fn write_direct(&mut self, elements: &[Element]) -> u16 {
-        let head = self.free_head;
+        let head = self.free_head.get();
         let mut left = elements.len();
         for e in elements {
             let index = self.take();
             left = left.wrapping_sub(1);
-            let (next, more) = if left == 0 { (0, 0) } else { (self.free_head, NEXT) };
+            let (next, more) = if left == 0 { (0, 0) } else { (self.free_head.get(), NEXT) };
             self.layout.set_descriptor(index, describe(e, more, next));
         }
         head
     }
 
     fn write_indirect(&mut self, elements: &[Element]) -> Option<u16> {
-        let (addr, len) = self.tables.as_ref()?.write(self.free_head, elements)?;
+        let (addr, len) = self.tables.as_ref()?.write(self.free_head.get(), elements)?;
         let head = self.take();
         self.layout.set_descriptor(head, Descriptor { addr: addr.0, len, flags: INDIRECT, next: 0 });
         Some(head)
@@ -180,39 +181,39 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
     fn add(&mut self, elements: &[Element]) -> Result<Handle, Full> {
         let fits = self.tables.as_ref().is_some_and(|t| elements.len() > 1 && t.fits(elements.len()));
         let needed = if fits { 1 } else { elements.len() };
-        if needed > usize::from(self.free) || needed == 0 {
-            return Err(Full { free: self.free, needed });
+        if needed > usize::from(self.free.get()) || needed == 0 {
+            return Err(Full { free: self.free.get(), needed });
         }
         let head = if fits { self.write_indirect(elements) } else { Some(self.write_direct(elements)) };
-        let head = head.ok_or(Full { free: self.free, needed })?;
+        let head = head.ok_or(Full { free: self.free.get(), needed })?;
         if let Some(slot) = self.slots.get_mut(usize::from(head)) {
             slot.count = needed as u16; // at most `free`
             slot.room = elements.iter().filter(|e| e.writable).fold(0, |sum: u32, e| sum.saturating_add(e.len));
         }
-        self.layout.set_avail_entry(self.next_avail, head);
-        self.next_avail = self.next_avail.wrapping_add(1);
+        self.layout.set_avail_entry(self.next_avail.get(), head);
+        self.next_avail.add(1);
         Ok(Handle(head))
     }
 
     #[inline]
     fn flush(&mut self) -> Notify {
-        let (old, new) = (self.published, self.next_avail);
+        let (old, new) = (self.published.get(), self.next_avail.get());
         if old == new {
             return Notify::Suppressed;
         }
         // virtio 1.3, 2.7.13.3.1: idx after entries and descriptors. Partner: the acquire load in the device's `peek`.
         self.layout.set_avail_idx(new);
-        self.published = new;
-        self.outstanding = self.outstanding.wrapping_add(new.wrapping_sub(old));
+        self.published = Cursor::new(new);
+        self.outstanding.add(new.wrapping_sub(old));
         protocol::must_notify(self, old, new)
     }
 
     #[inline]
     fn poll_used(&mut self) -> Result<Option<Used>, RingError> {
-        if self.next_used == self.used_idx && !self.reload()? {
+        if self.next_used.get() == self.used_idx.get() && !self.reload()? {
             return Ok(None);
         }
-        let (id, len) = self.layout.used_entry(self.next_used);
+        let (id, len) = self.layout.used_entry(self.next_used.get());
         let slot = usize::try_from(id).ok().and_then(|i| self.slots.get_mut(i)).filter(|s| s.count != 0);
         let Some(slot) = slot else { return Err(self.fail(RingError::UsedId { id })) };
         let head = id as u16; // below the queue size
@@ -222,8 +223,8 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
         }
         let count = core::mem::take(&mut slot.count);
         self.release(head, count);
-        self.next_used = self.next_used.wrapping_add(1);
-        self.outstanding = self.outstanding.wrapping_sub(1);
+        self.next_used.add(1);
+        self.outstanding.sub(1);
         Ok(Some(Used { handle: Handle(head), len }))
     }
 
@@ -242,7 +243,7 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
 
     #[inline]
     fn free_slots(&self) -> u16 {
-        self.free
+        self.free.get()
     }
 
     #[inline]
@@ -269,7 +270,7 @@ impl<A: RingMem> Side for SplitDriver<A> {
     #[inline]
     fn ask(&mut self) {
         if self.event_idx {
-            self.layout.set_used_event(self.next_used);
+            self.layout.set_used_event(self.next_used.get());
         } else if self.silent {
             self.silent = false;
             self.layout.set_avail_flags(0);
@@ -278,6 +279,6 @@ impl<A: RingMem> Side for SplitDriver<A> {
 
     #[inline]
     fn has_work(&mut self) -> bool {
-        self.fault.is_none() && self.layout.used_idx_acquire() != self.next_used
+        self.fault.is_none() && self.layout.used_idx_acquire() != self.next_used.get()
     }
 }
