@@ -116,6 +116,15 @@ impl Stats {
         }) || lock(&self.cells.session).control_ring.fault.is_some()
     }
 
+    /// The driver begins anew: what it broke does not count any more.
+    pub(crate) fn mend(&self) {
+        for pair in &self.cells.pairs {
+            let mut pair = lock(pair);
+            (pair.tx_ring.fault, pair.rx_ring.fault) = (None, None);
+        }
+        lock(&self.cells.session).control_ring.fault = None;
+    }
+
     /// Where the worker of a pair publishes.
     pub(crate) fn pair(&self, pair: usize) -> Arc<Mutex<PairStats>> {
         self.cells.pairs.get(pair).cloned().unwrap_or_default()

@@ -54,6 +54,7 @@ fn frames_both_ways() {
         let (front, mut guest) = running(&back, want, protocol);
         guest.exchange(3000, 60);
         guest.exchange(500, 1514);
+        until("counters are there", || back.stats.snapshot().pairs[0].rx.frames >= 3500);
         let stats = back.stats.snapshot();
         assert_eq!(stats.features, Some(guest.acked));
         assert_eq!((stats.pairs[0].tx.frames, stats.pairs[0].rx.frames), (3500, 3500));
@@ -86,7 +87,6 @@ fn the_front_end_of_rust_vmm() {
     assert_eq!(config[6..8], [1, 0]);
     assert_eq!(config[10..12], 1400_u16.to_le_bytes());
     assert_eq!(config[12..17], [0x10, 0x27, 0, 0, 1]);
-    assert!(front.get_config(250, 7, VhostUserConfigFlags::empty(), &[0; 7]).is_err());
     assert_eq!(front.get_config(250, 6, VhostUserConfigFlags::empty(), &[0; 6]).unwrap().1, [0; 6]);
     front.set_config(0, VhostUserConfigFlags::WRITABLE, &[9; 6]).unwrap_err();
 
@@ -165,11 +165,13 @@ fn stop_says_where_and_start_goes_on_there() {
             }
             guest.send_kick(&front, index);
         }
+        let mut got = 0;
         until("frames come back", || {
-            total += guest.receive(100);
-            taken(&back) == total && back.stats.snapshot().pairs[0].rx.frames == total
+            got += guest.receive(100);
+            got == 5
         });
-        total += guest.receive(100);
+        total += 5;
+        until("counters are there", || back.stats.snapshot().pairs[0].rx.frames >= total);
         let stats = back.stats.snapshot().pairs[0];
         assert_eq!((stats.tx.frames, stats.rx.frames), (total, total), "counters survive a stop");
     }
@@ -245,9 +247,12 @@ fn a_kick_before_its_descriptor_was_registered_counts() {
         if written {
             assert!(guest.kicked > 0, "the driver kicked before anybody listened");
         } else {
-            guest.kicks.iter().for_each(|kick| drop(take(kick)));
+            guest.kicks.iter().for_each(|kick| assert!(take(kick) > 0));
         }
-        guest.start(&front, true);
+        // Disabled, the transmit ring would lose them.
+        front.enable(0, true);
+        front.enable(1, true);
+        guest.start(&front, false);
         let mut got = 0;
         until("frames come back", || {
             got += guest.receive(60);
@@ -409,6 +414,7 @@ fn dialect_user_mode_linux() {
     let acked = front.number(support::front::GET_FEATURES);
     let offered = front.number(support::front::GET_PROTOCOL_FEATURES);
     front.tell(support::front::SET_PROTOCOL_FEATURES, &longs(&[offered & (REPLY_ACK | CONFIG)]), &[]);
+    let file = memfd(SIZE);
     for bind in 0..3 {
         for len in [6_usize, 8, 10, 12] {
             let mut body = words(&[0, len as u32, 0]);
@@ -417,9 +423,10 @@ fn dialect_user_mode_linux() {
             assert_eq!((reply.len(), &reply[12..18]), (12 + len, &support::guest::OWN[..]));
         }
         front.tell(support::front::SET_FEATURES, &longs(&[acked]), &[]);
-        let file = memfd(SIZE);
         let mut guests = [0, 1].map(|pair| Guest::on(file.try_clone().unwrap(), acked, pair));
-        guests[0].send_mem_table(&front);
+        if bind == 0 {
+            guests[0].send_mem_table(&front);
+        }
         for guest in &guests {
             for index in [guest.first, guest.first + 1] {
                 guest.send_call(&front, index);
@@ -485,6 +492,7 @@ fn dialect_dpdk() {
             if protocol != 0 {
                 front.ack(SET_STATUS, &longs(&[0xf]), &[]);
             }
+            front.settle();
             guest.exchange(300, 64);
             for index in [0, 1] {
                 front.enable(index, false);
@@ -560,6 +568,7 @@ fn a_broken_ring_stops_alone_and_says_so() {
     assert_eq!(front.number(GET_STATUS), 0);
     let mut guest = Guest::new(guest.acked.bits() as u64 | PROTOCOL);
     guest.start(&front, true);
+    front.settle();
     guest.exchange(100, 60);
     finish(&back, front);
 }
@@ -616,12 +625,15 @@ fn a_stop_ends_the_session_in_good_order() {
     let listener = listen(&path).unwrap();
     assert!(listen(&path).unwrap_err().to_string().contains("another process is listening"));
     let client = connect(&path, std::time::Duration::from_millis(1), &back.stop).unwrap().unwrap();
-    let accepted = listener.accept(&back.stop).unwrap().unwrap();
-    back.serve(accepted);
+    // The one that found the socket in use, and gone again.
+    back.serve(listener.accept(&back.stop).unwrap().unwrap());
+    assert_eq!(back.end().unwrap(), SessionEnd::Disconnected);
+    back.serve(listener.accept(&back.stop).unwrap().unwrap());
     let mut front = Front::new(client);
     let acked = front.negotiate(ALL, REPLY_ACK);
     let mut guest = Guest::new(acked);
     guest.start(&front, true);
+    front.settle();
     guest.exchange(100, 60);
     // In the middle of a message as well.
     front.raw(&[1, 0, 0], &[]);

@@ -102,6 +102,7 @@ impl<P: Port> Session<'_, P> {
         }
         self.stop_port();
         self.vrings.iter_mut().for_each(super::Vring::reset);
+        self.parts.stats.mend();
         self.status = 0;
         Ok(Answer::Done)
     }

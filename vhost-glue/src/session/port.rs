@@ -69,6 +69,7 @@ impl<P: Port> Session<'_, P> {
         }
         if let Some(vring) = self.vrings.get_mut(index) {
             vring.running = Some(role);
+            vring.suspended = false;
         }
         Ok(())
     }
@@ -94,6 +95,7 @@ impl<P: Port> Session<'_, P> {
         if let (Some(vring), Some(state)) = (self.vrings.get_mut(index), stopped) {
             tracing::warn!("ring {index} is not in the new memory table: it is stopped until it is");
             vring.running = None;
+            vring.suspended = true;
             vring.base = state;
         }
         Ok(())

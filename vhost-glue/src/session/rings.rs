@@ -128,8 +128,8 @@ impl<P: Port> Session<'_, P> {
         }
         let fd = message.one_fd()?;
         // A worker must never wait in a read or write of something that the front end holds the other end of.
-        let unblocked = rustix::fs::fcntl_getfl(&fd)
-            .and_then(|flags| rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK));
+        let unblocked =
+            rustix::fs::fcntl_getfl(&fd).and_then(|flags| rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK));
         if let Err(e) = unblocked {
             tracing::debug!("ring {index}: descriptor stays blocking: {e}");
         }
@@ -141,6 +141,10 @@ impl<P: Port> Session<'_, P> {
         let begins_disabled = self.begins_disabled;
         let vring = self.vring(index)?;
         if vring.running.is_none() {
+            if std::mem::take(&mut vring.suspended) {
+                // Set up anew, it starts with the next kick descriptor.
+                vring.kick = Kick::Unset;
+            }
             return Ok(());
         }
         if vring.enabled.unwrap_or(!begins_disabled) {

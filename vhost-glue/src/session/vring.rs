@@ -41,6 +41,8 @@ pub(super) struct Vring {
     pub(super) error: Option<Arc<OwnedFd>>,
     /// What `SET_VRING_ENABLE` said, if it came.
     pub(super) enabled: Option<bool>,
+    /// It was stopped because its areas left the memory table, and starts again when they are back.
+    pub(super) suspended: bool,
     /// A worker serves it, as this.
     pub(super) running: Option<QueueRole>,
 }

@@ -98,7 +98,8 @@ impl<Q: PortQueue> Worker<Q> {
 
     /// Arms what can be armed; false if work came meanwhile.
     fn may_sleep(&mut self) -> bool {
-        self.tx.as_mut().is_none_or(TxHalf::rest) && self.rx.as_mut().is_none_or(RxHalf::rest)
+        self.tx.as_mut().is_none_or(TxHalf::rest)
+            && self.rx.as_mut().is_none_or(RxHalf::rest)
             && self.ctrl.as_mut().is_none_or(CtrlHalf::rest)
     }
 

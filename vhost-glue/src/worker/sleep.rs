@@ -77,7 +77,8 @@ impl<Q: PortQueue> Worker<Q> {
         let tx = self.tx.as_ref();
         let rx = self.rx.as_ref();
         let ctrl = self.ctrl.as_ref().is_some_and(|ctrl| polled(&ctrl.line));
-        let ticking = ctrl || tx.is_some_and(|tx| polled(&tx.line)) || rx.is_some_and(|rx| rx.starved && polled(&rx.line));
+        let ticking =
+            ctrl || tx.is_some_and(|tx| polled(&tx.line)) || rx.is_some_and(|rx| rx.starved && polled(&rx.line));
         let ring = ticking.then_some(RING_TICK);
         let busy = tx.is_some_and(|tx| tx.busy).then_some(BUSY_TICK);
         let hungry = self.active && rx.is_some_and(|rx| !rx.starved);
