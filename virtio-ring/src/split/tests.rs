@@ -18,7 +18,14 @@ pub(crate) fn config(size: u16, event_idx: bool, indirect: bool) -> QueueConfig 
     let sizes = SplitSizes::new(size);
     let driver = RING + sizes.desc as u64;
     let device = (driver + sizes.driver as u64).next_multiple_of(4);
-    QueueConfig { size, desc: GuestAddr(RING), driver: GuestAddr(driver), device: GuestAddr(device), event_idx, indirect }
+    QueueConfig {
+        size,
+        desc: GuestAddr(RING),
+        driver: GuestAddr(driver),
+        device: GuestAddr(device),
+        event_idx,
+        indirect,
+    }
 }
 
 #[derive(Default)]
