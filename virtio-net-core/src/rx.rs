@@ -2,7 +2,7 @@
 
 pub(crate) mod room;
 
-pub use room::{Placed, RxFilter, RxFormat, RxRoom};
+pub use room::{Placed, RxFilter, RxFormat, RxRoom, RxWatch};
 
 use virtio_ring::{Chains, DeviceRing, GuestMemory, Notify, RingError};
 
@@ -148,6 +148,7 @@ impl<M: GuestMemory> RxPump<M> {
             filter,
             stats: &mut self.stats,
             filled: &mut self.filled,
+            watch: None,
         };
         source.receive(&mut room)
     }

@@ -27,6 +27,12 @@ pub trait RxFilter {
     fn accepts(&mut self, head: &[u8]) -> bool;
 }
 
+/// Sees the frames that a guest gets: for captures.
+pub trait RxWatch {
+    /// The frame of `len` bytes was delivered; `frame` goes over its bytes in guest memory, which the guest may change.
+    fn delivered(&mut self, header: &NetHeader, len: usize, frame: &mut dyn Iterator<Item = GuestSlice<'_>>);
+}
+
 /// How frames are laid out for this driver: frozen when the queue starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RxFormat {
@@ -57,9 +63,23 @@ pub struct RxRoom<'a> {
     pub(super) filter: &'a mut dyn RxFilter,
     pub(super) stats: &'a mut RxStats,
     pub(super) filled: &'a mut Filled,
+    pub(super) watch: Option<&'a mut dyn RxWatch>,
 }
 
 impl<'a> RxRoom<'a> {
+    /// The same room, with somebody watching.
+    pub fn watched<'b>(&'b mut self, watch: &'b mut dyn RxWatch) -> RxRoom<'b> {
+        RxRoom {
+            view: self.view,
+            complete: self.complete,
+            format: self.format,
+            filter: self.filter,
+            stats: self.stats,
+            filled: self.filled,
+            watch: Some(watch),
+        }
+    }
+
     /// True if no buffer is left.
     #[must_use]
     #[inline]
@@ -206,7 +226,25 @@ impl<'a> RxRoom<'a> {
         self.record(chains, total);
         self.stats.frames = self.stats.frames.wrapping_add(1);
         self.stats.bytes = self.stats.bytes.wrapping_add(len as u64);
+        if self.watch.is_some() {
+            self.show(header, chains, len);
+        }
         Placed::Delivered
+    }
+
+    /// Lets the watcher see a frame that is in the guest's buffers.
+    #[cold]
+    fn show(&mut self, header: &NetHeader, chains: &'a [Chain], len: usize) {
+        let (view, mut skip, mut left) = (self.view, self.format.header_len, len);
+        let mut segments = chains.iter().flat_map(|c| view.writable(c)).map(|seg| {
+            let part = seg.skip(skip).take(left);
+            skip = skip.saturating_sub(seg.len());
+            left = left.saturating_sub(part.len());
+            part
+        });
+        if let Some(watch) = &mut self.watch {
+            watch.delivered(header, len, &mut segments);
+        }
     }
 
     /// True if the driver acknowledged every offload that the header names.
