@@ -1,0 +1,154 @@
+//! Counters over all sessions.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use vhost_glue::{PairStats, RingStats, Snapshot, Stats};
+
+/// Names of [`Way::drops`] on the way from the guest.
+pub(crate) const TX_DROPS: [&str; 4] = ["spoofed", "not_sent", "bad_frame", "bad_chain"];
+/// Names of [`Way::drops`] on the way to the guest.
+pub(crate) const RX_DROPS: [&str; 5] = ["not_for_guest", "offload", "too_long", "no_room", "bad_chain"];
+
+/// One direction of one queue pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Way {
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    pub(crate) bursts: u64,
+    pub(crate) kicks: u64,
+    pub(crate) calls: u64,
+    /// By reason: [`TX_DROPS`] or [`RX_DROPS`].
+    pub(crate) drops: [u64; 5],
+}
+
+impl Way {
+    fn with_ring(self, ring: &RingStats) -> Self {
+        Self { kicks: ring.kicks, calls: ring.calls, ..self }
+    }
+
+    fn tx(pair: &PairStats) -> Self {
+        let tx = &pair.tx;
+        let drops = [tx.filtered, tx.failed, tx.bad_frames, tx.bad_chains, 0];
+        Self { frames: tx.frames, bytes: tx.bytes, bursts: tx.bursts, drops, ..Self::default() }
+            .with_ring(&pair.tx_ring)
+    }
+
+    fn rx(pair: &PairStats) -> Self {
+        let rx = &pair.rx;
+        let drops = [rx.filtered, rx.dropped, rx.too_long, rx.no_room, rx.bad_chains];
+        Self { frames: rx.frames, bytes: rx.bytes, bursts: rx.bursts, drops, ..Self::default() }
+            .with_ring(&pair.rx_ring)
+    }
+
+    /// Applies `op` to each counter of both.
+    fn zip(&self, other: &Self, op: fn(u64, u64) -> u64) -> Self {
+        let mut drops = self.drops;
+        for (a, b) in drops.iter_mut().zip(other.drops) {
+            *a = op(*a, b);
+        }
+        Self {
+            frames: op(self.frames, other.frames),
+            bytes: op(self.bytes, other.bytes),
+            bursts: op(self.bursts, other.bursts),
+            kicks: op(self.kicks, other.kicks),
+            calls: op(self.calls, other.calls),
+            drops,
+        }
+    }
+
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        self.zip(other, u64::wrapping_add)
+    }
+
+    /// What was added since `earlier`.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        self.zip(earlier, u64::wrapping_sub)
+    }
+}
+
+/// One queue pair.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Pair {
+    pub(crate) tx: Way,
+    pub(crate) rx: Way,
+}
+
+/// Everything at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Totals {
+    pub(crate) pairs: Vec<Pair>,
+    /// What does not add up over sessions.
+    pub(crate) now: Snapshot,
+    /// Seconds since the start.
+    pub(crate) seconds: f64,
+}
+
+/// The device counts from 0 in each session; this adds sessions up.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    stats: Stats,
+    started: Instant,
+    closed: Mutex<Closed>,
+}
+
+#[derive(Debug, Default)]
+struct Closed {
+    pairs: Vec<Pair>,
+    /// Sessions that are in `pairs`.
+    sessions: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new(stats: Stats) -> Self {
+        Self { stats, started: Instant::now(), closed: Mutex::default() }
+    }
+
+    /// To be called after each session, before the next one.
+    pub(crate) fn close_session(&self) {
+        let mut closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.stats.snapshot();
+        *closed = Closed { pairs: add(&closed, &now), sessions: now.sessions };
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.stats.snapshot();
+        Totals { pairs: add(&closed, &now), seconds: self.started.elapsed().as_secs_f64(), now }
+    }
+}
+
+fn add(closed: &Closed, now: &Snapshot) -> Vec<Pair> {
+    let open = now.sessions > closed.sessions;
+    let pair = |(i, pair): (usize, &PairStats)| {
+        let before = closed.pairs.get(i).copied().unwrap_or_default();
+        if open { Pair { tx: before.tx.plus(&Way::tx(pair)), rx: before.rx.plus(&Way::rx(pair)) } } else { before }
+    };
+    now.pairs.iter().enumerate().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(sessions: u64, frames: u64) -> Snapshot {
+        let mut pair = PairStats::default();
+        pair.tx.frames = frames;
+        pair.tx_ring.kicks = 2 * frames;
+        pair.rx.no_room = 3 * frames;
+        Snapshot { sessions, pairs: vec![pair], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_session_counts_once() {
+        let mut closed = Closed::default();
+        let open = snapshot(1, 5);
+        assert_eq!(add(&closed, &open)[0].tx.frames, 5);
+        closed = Closed { pairs: add(&closed, &open), sessions: 1 };
+        assert_eq!(add(&closed, &open)[0].tx.frames, 5, "closed: not again");
+        let total = add(&closed, &snapshot(2, 7))[0];
+        assert_eq!((total.tx.frames, total.tx.kicks, total.rx.drops[3]), (12, 24, 36));
+        let rate = total.tx.since(&closed.pairs[0].tx);
+        assert_eq!((rate.frames, rate.kicks), (7, 14));
+    }
+}

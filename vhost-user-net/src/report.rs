@@ -1,0 +1,283 @@
+//! What the daemon tells of itself: lines with rates, a JSON file, a summary.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::capture::{Capture, CaptureStats};
+use crate::ledger::{Ledger, Pair, RX_DROPS, TX_DROPS, Totals, Way};
+
+/// What to report, and how often.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Print lines.
+    pub(crate) lines: bool,
+    /// Write this file.
+    pub(crate) json: Option<StatsFile>,
+    pub(crate) period: Duration,
+    pub(crate) capture: Option<Capture>,
+}
+
+/// The thread that reports.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    end: Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Reporter {
+    /// Starts it, if there is something to report.
+    pub(crate) fn start(plan: Plan, ledger: Arc<Ledger>) -> io::Result<Option<Self>> {
+        if !plan.lines && plan.json.is_none() {
+            return Ok(None);
+        }
+        let (end, ended) = channel();
+        let thread = std::thread::Builder::new().name("stats".into()).spawn(move || run(&plan, &ledger, &ended))?;
+        Ok(Some(Self { end, thread }))
+    }
+
+    /// Ends it, after a last file.
+    pub(crate) fn finish(self) {
+        drop(self.end);
+        if self.thread.join().is_err() {
+            tracing::error!("the reporting thread died");
+        }
+    }
+}
+
+fn run(plan: &Plan, ledger: &Ledger, ended: &Receiver<()>) {
+    let mut before = ledger.totals();
+    let mut failing = false;
+    loop {
+        let last = !matches!(ended.recv_timeout(plan.period), Err(RecvTimeoutError::Timeout));
+        let now = ledger.totals();
+        if plan.lines && !last {
+            for line in rate_lines(&before, &now) {
+                println!("{line}");
+            }
+        }
+        if let Some(file) = &plan.json {
+            let result = file.replace(&now, plan.capture.as_ref().map(Capture::stats));
+            if let Err(error) = result.as_ref().map_err(|e| (!failing).then_some(e)) {
+                if let Some(error) = error {
+                    tracing::warn!("--stats-json {}: {error}", file.path.display());
+                }
+                failing = true;
+            } else {
+                failing = false;
+            }
+        }
+        if last {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// `part` for each of `whole`.
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn drop_list(tx: &Way, rx: &Way) -> String {
+    let tx = TX_DROPS.iter().zip(tx.drops).map(|(name, n)| ("tx", name, n));
+    let rx = RX_DROPS.iter().zip(rx.drops).map(|(name, n)| ("rx", name, n));
+    let list: Vec<String> =
+        tx.chain(rx).filter(|d| d.2 > 0).map(|(way, name, n)| format!("{way} {name} {n}")).collect();
+    if list.is_empty() { "none".to_owned() } else { list.join(", ") }
+}
+
+/// Kicks and calls for each frame, and the mean burst.
+fn shape(way: &Way) -> String {
+    let (kicks, calls) = (ratio(way.kicks, way.frames), ratio(way.calls, way.frames));
+    format!("{kicks:.3} kicks/f {calls:.3} calls/f burst {:.1}", ratio(way.frames, way.bursts))
+}
+
+fn rate(way: &Way, seconds: f64) -> String {
+    let frames = way.frames as f64 / seconds;
+    let megabits = way.bytes as f64 * 8.0 / 1e6 / seconds;
+    format!("{frames:.0} f/s {megabits:.1} Mbit/s {}", shape(way))
+}
+
+/// One line for each queue pair; only the first of those that rest.
+fn rate_lines(before: &Totals, now: &Totals) -> Vec<String> {
+    let seconds = (now.seconds - before.seconds).max(1e-3);
+    let guest = if now.now.connected { "guest connected" } else { "no guest" };
+    let mut lines = Vec::new();
+    for (i, pair) in now.pairs.iter().enumerate() {
+        let earlier = before.pairs.get(i).copied().unwrap_or_default();
+        let (tx, rx) = (pair.tx.since(&earlier.tx), pair.rx.since(&earlier.rx));
+        if i > 0 && tx == Way::default() && rx == Way::default() {
+            continue;
+        }
+        lines.push(format!(
+            "{:.1} s, {guest}, pair {i}: tx {} | rx {} | drops: {}",
+            now.seconds,
+            rate(&tx, seconds),
+            rate(&rx, seconds),
+            drop_list(&tx, &rx)
+        ));
+    }
+    lines
+}
+
+/// What is printed at the end.
+pub(crate) fn summary(totals: &Totals, capture: Option<CaptureStats>) -> String {
+    let mut text = format!("summary: {} guest session(s) in {:.1} s\n", totals.now.sessions, totals.seconds);
+    for (i, Pair { tx, rx }) in totals.pairs.iter().enumerate() {
+        let way = |way: &Way| format!("{} frames {} bytes {}", way.frames, way.bytes, shape(way));
+        text += &format!("pair {i}: tx {} | rx {} | drops: {}\n", way(tx), way(rx), drop_list(tx, rx));
+    }
+    if let Some(capture) = capture {
+        text += &format!("capture: {} frames written, {} left out\n", capture.written, capture.dropped);
+    }
+    text
+}
+
+/// The keys of the file; README.md says what they mean.
+#[derive(Serialize)]
+struct Json {
+    version: u32,
+    uptime_seconds: f64,
+    sessions: u64,
+    connected: bool,
+    features: Vec<&'static str>,
+    refused_requests: u64,
+    pairs: Vec<JsonPair>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capture: Option<JsonCapture>,
+}
+
+#[derive(Serialize)]
+struct JsonPair {
+    tx: JsonWay,
+    rx: JsonWay,
+}
+
+#[derive(Serialize)]
+struct JsonWay {
+    frames: u64,
+    bytes: u64,
+    bursts: u64,
+    kicks: u64,
+    calls: u64,
+    drops: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Serialize)]
+struct JsonCapture {
+    written: u64,
+    left_out: u64,
+}
+
+impl JsonWay {
+    fn new(way: &Way, names: &[&'static str]) -> Self {
+        let Way { frames, bytes, bursts, kicks, calls, drops } = *way;
+        Self { frames, bytes, bursts, kicks, calls, drops: names.iter().copied().zip(drops).collect() }
+    }
+}
+
+impl Json {
+    fn new(totals: &Totals, capture: Option<CaptureStats>) -> Self {
+        let pair =
+            |pair: &Pair| JsonPair { tx: JsonWay::new(&pair.tx, &TX_DROPS), rx: JsonWay::new(&pair.rx, &RX_DROPS) };
+        let features = totals.now.features.unwrap_or_default();
+        Self {
+            version: 1,
+            uptime_seconds: totals.seconds,
+            sessions: totals.now.sessions,
+            connected: totals.now.connected,
+            features: features.iter_names().map(|(name, _)| name).collect(),
+            refused_requests: totals.now.refusals,
+            pairs: totals.pairs.iter().map(pair).collect(),
+            capture: capture.map(|c| JsonCapture { written: c.written, left_out: c.dropped }),
+        }
+    }
+}
+
+/// A file that is never seen half written.
+#[derive(Debug)]
+pub(crate) struct StatsFile {
+    path: PathBuf,
+    next: PathBuf,
+}
+
+impl StatsFile {
+    /// Checks that the file can be made, and makes none yet.
+    ///
+    /// # Errors
+    /// Its folder cannot be written, or the path is a folder.
+    pub(crate) fn new(path: &Path) -> io::Result<Self> {
+        let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
+            return Err(io::ErrorKind::IsADirectory.into());
+        };
+        let mut next = name.to_owned();
+        next.push(format!(".{}.new", std::process::id()));
+        let file = Self { path: path.to_owned(), next: path.with_file_name(next) };
+        fs::File::create(&file.next)?;
+        fs::remove_file(&file.next)?;
+        Ok(file)
+    }
+
+    fn replace(&self, totals: &Totals, capture: Option<CaptureStats>) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(&Json::new(totals, capture))?;
+        text.push(b'\n');
+        let written = fs::write(&self.next, text).and_then(|()| fs::rename(&self.next, &self.path));
+        if written.is_err() {
+            let _ = fs::remove_file(&self.next);
+        }
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vhost_glue::Snapshot;
+
+    fn totals(frames: u64, seconds: f64) -> Totals {
+        let tx = Way { frames, bytes: frames * 1000, bursts: frames / 10, kicks: frames / 100, ..Way::default() };
+        let rx = Way { drops: [0, 0, 0, frames / 50, 0], ..tx };
+        Totals { pairs: vec![Pair { tx, rx }; 2], now: Snapshot::default(), seconds }
+    }
+
+    #[test]
+    fn lines_have_rates_and_reasons() {
+        let (before, now) = (totals(1000, 1.0), totals(3000, 3.0));
+        let lines = rate_lines(&before, &now);
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            lines[0],
+            "3.0 s, no guest, pair 0: tx 1000 f/s 8.0 Mbit/s 0.010 kicks/f 0.000 calls/f burst 10.0 | \
+             rx 1000 f/s 8.0 Mbit/s 0.010 kicks/f 0.000 calls/f burst 10.0 | drops: rx no_room 40"
+        );
+        assert_eq!(rate_lines(&now, &now).len(), 1, "a pair that rests is not worth a line");
+        assert!(rate_lines(&now, &now)[0].ends_with("drops: none"));
+    }
+
+    #[test]
+    fn the_file_is_whole_and_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stats.json");
+        let file = StatsFile::new(&path).unwrap();
+        assert!(!path.exists());
+        for frames in [100, 200] {
+            let capture = Some(CaptureStats { written: 7, dropped: 1 });
+            file.replace(&totals(frames, 1.5), capture).unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            assert_eq!(json["pairs"][1]["tx"]["frames"], frames);
+            assert_eq!(json["pairs"][0]["rx"]["drops"]["no_room"], frames / 50);
+            assert_eq!((&json["capture"]["left_out"], &json["version"]), (&1.into(), &1.into()));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(StatsFile::new(folder.path()).is_err());
+        assert!(StatsFile::new(&folder.path().join("none/x.json")).is_err());
+    }
+}
