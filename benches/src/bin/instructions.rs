@@ -45,7 +45,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     println!("{:<34} {:>8}  per", "operation", "instr.");
     for case in CASES.iter().filter(|c| c.name.contains(only)) {
         let once = count(case, case.count)?;
-        let twice = count(case, 2 * case.count)?;
+        let twice = count(case, case.count.saturating_mul(2))?;
         let instructions = twice.abs_diff(once) as f64 / f64::from(case.count);
         println!("{:<34} {instructions:>8.1}  {}", case.name, case.per);
         rows.push(Row { case: case.name, per: case.per, instructions });
