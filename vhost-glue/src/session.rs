@@ -6,6 +6,8 @@ mod rings;
 mod table;
 mod vring;
 
+use std::os::fd::OwnedFd;
+
 use vhost::vhost_user::message::{FrontendReq, VhostUserMsgValidator, VhostUserU64};
 use vhost::vhost_user::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use virtio_net_core::{Features, NetDevice};
@@ -74,6 +76,9 @@ pub(crate) struct Session<'d, P: Port> {
     begins_disabled: bool,
     protocol: VhostUserProtocolFeatures,
     status: u8,
+    /// Where requests of this side would go. There are none, but User Mode Linux needs the channel: it makes its
+    /// interrupt of it.
+    backend_requests: Option<OwnedFd>,
     memory: MemoryTable,
     vrings: Vec<Vring>,
     /// Empty while the port is not started.
@@ -93,6 +98,7 @@ impl<'d, P: Port> Session<'d, P> {
             begins_disabled: false,
             protocol: VhostUserProtocolFeatures::empty(),
             status: 0,
+            backend_requests: None,
             memory,
             vrings,
             workers: Vec::new(),
@@ -181,6 +187,11 @@ impl<'d, P: Port> Session<'d, P> {
                 empty(message)?;
                 self.reset()
             }
+            R::SET_BACKEND_REQ_FD => {
+                empty(message)?;
+                self.backend_requests = Some(message.one_fd()?);
+                Ok(Answer::Done)
+            }
             R::GET_CONFIG => self.get_config(message),
             R::SET_CONFIG => self.set_config(message),
             R::SET_MEM_TABLE => self.set_mem_table(message),
@@ -204,7 +215,13 @@ const fn takes_fds(request: FrontendReq) -> bool {
     use FrontendReq as R;
     matches!(
         request,
-        R::SET_MEM_TABLE | R::ADD_MEM_REG | R::REM_MEM_REG | R::SET_VRING_KICK | R::SET_VRING_CALL | R::SET_VRING_ERR
+        R::SET_MEM_TABLE
+            | R::ADD_MEM_REG
+            | R::REM_MEM_REG
+            | R::SET_VRING_KICK
+            | R::SET_VRING_CALL
+            | R::SET_VRING_ERR
+            | R::SET_BACKEND_REQ_FD
     )
 }
 
