@@ -1,6 +1,5 @@
 //! Copies to and from guest memory against `memcpy`, in 32 KiB (L1) and 512 KiB (L2) of data, aligned and not.
 
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 #![expect(unsafe_code, reason = "makes guest slices of host memory")]
 #![expect(clippy::arithmetic_side_effects, reason = "benchmarks count within the sizes that they chose themselves")]
 

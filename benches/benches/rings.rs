@@ -5,8 +5,6 @@
 //! - `driver`: one thread, the driver's side and a bare device that echoes the heads; `echo` is that device alone.
 //! - `two`: driver on core 0, device on core 1, full cycle, both polling, up to 256 buffers outstanding.
 
-#![expect(missing_docs, reason = "criterion's macros make public items")]
-
 use std::error::Error;
 use std::time::Duration;
 
