@@ -1,5 +1,7 @@
 //! Where a back end puts the frames for the guest: the receive buffers at the front of the ring.
 
+use alloc::vec::Vec;
+
 use smallvec::SmallVec;
 use virtio_ring::{Chain, GuestSlice, View};
 
@@ -49,7 +51,7 @@ pub struct RxFormat {
 }
 
 /// Chains that were filled: bytes written to each, from the front of the view.
-pub(super) type Filled = SmallVec<[u32; 256]>;
+pub(super) type Filled = Vec<u32>;
 
 /// Longest header: with a hash.
 const MAX_HEADER: usize = 20;
@@ -138,11 +140,7 @@ impl<'a> RxRoom<'a> {
     /// Whatever `read` returns.
     pub fn read_with<E>(
         &mut self,
-        read: impl FnOnce(
-            &mut [u8; BACKEND_HEADER_LEN],
-            &mut [u8; HEAD_LEN],
-            &[GuestSlice<'a>],
-        ) -> Result<Option<usize>, E>,
+        read: impl FnOnce(&mut [u8; BACKEND_HEADER_LEN], &mut [u8; HEAD_LEN], &[GuestSlice<'a>]) -> Result<Option<usize>, E>,
     ) -> Result<Option<Placed>, E> {
         self.skip_unusable();
         let mut header = [0; BACKEND_HEADER_LEN];
@@ -316,23 +314,27 @@ impl<'a> RxRoom<'a> {
 
     #[inline]
     fn write_front(&self, header: &NetHeader, chains: &'a [Chain], head: &[u8]) {
-        let mut front = [0_u8; MAX_HEADER + HEAD_LEN];
-        let header_len = self.format.header_len;
-        // One buffer without merging (virtio 1.3, 5.1.6.4.1); a frame takes at most 65535 of them.
-        let bytes = header.to_bytes(chains.len() as u16);
-        for (to, from) in front.iter_mut().zip(bytes.iter().take(header_len)) {
-            *to = *from;
+        let mut front = [0_u8; MAX_HEADER];
+        if let Some(place) = front.first_chunk_mut() {
+            // One buffer without merging (virtio 1.3, 5.1.6.4.1); a frame takes at most 65535 of them.
+            *place = header.to_bytes(chains.len() as u16);
         }
-        let end = header_len.saturating_add(head.len());
-        if let Some(place) = front.get_mut(header_len..end) {
-            place.copy_from_slice(head);
-        }
-        self.scatter(chains, 0, front.get(..end).unwrap_or_default());
+        self.scatter(chains, 0, front.get(..self.format.header_len).unwrap_or_default());
+        self.scatter(chains, self.format.header_len, head);
     }
 
     /// Writes host bytes from byte `at` of the chains on.
     #[inline]
-    fn scatter(&self, chains: &'a [Chain], at: usize, mut bytes: &[u8]) {
+    fn scatter(&self, chains: &'a [Chain], at: usize, bytes: &[u8]) {
+        // Most buffers are one segment.
+        match chains.first().map(|c| self.view.writable(c)) {
+            Some([seg, ..]) if seg.len() >= at.saturating_add(bytes.len()) => _ = seg.skip(at).write(bytes),
+            _ => self.scatter_wide(chains, at, bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn scatter_wide(&self, chains: &'a [Chain], at: usize, mut bytes: &[u8]) {
         let mut skip = at;
         for seg in chains.iter().flat_map(|c| self.view.writable(c)) {
             if bytes.is_empty() {
