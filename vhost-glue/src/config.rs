@@ -13,7 +13,8 @@ pub struct DeviceConfig {
     pub queues: u16,
     /// Link speed that the guest is told, in Mbit/s; `None`: it is not told.
     pub speed: Option<u32>,
-    /// How long a worker polls after the last work before it sleeps.
+    /// How long a worker polls after the last work before it sleeps, at most: after polling in vain it sleeps at once
+    /// until work comes quickly again. Zero: it never polls.
     pub poll: Duration,
     /// CPUs to pin the workers to, one after the other; empty: wherever the system puts them.
     pub pin: Vec<usize>,

@@ -1,4 +1,82 @@
 //! The device side of vhost-user for the virtio network device.
+//!
+//! A front end (QEMU, User Mode Linux, DPDK, any VMM built on rust-vmm) shares its guest's memory over a Unix socket
+//! and says where the rings are; a [`Device`] serves them, one worker thread for each queue pair, with a [`Port`] as
+//! the other end of the wire: a tap, an embedded network, whatever takes and gives frames.
+//!
+//! ```
+//! use std::io;
+//! use std::os::fd::BorrowedFd;
+//! use std::os::unix::net::UnixStream;
+//!
+//! use vhost_glue::{Device, DeviceConfig, Port, PortQueue, SessionEnd, Stop};
+//! use virtio_net_core::Features;
+//! use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxFrame};
+//!
+//! /// Takes every frame and has none.
+//! struct Null;
+//!
+//! impl Port for Null {
+//!     type Queue = Null;
+//!     fn features(&self) -> Features {
+//!         Features::HOST_OFFLOADS
+//!     }
+//!     fn max_pairs(&self) -> u16 {
+//!         16
+//!     }
+//!     fn start(&mut self, _acked: Features, pairs: u16) -> io::Result<Vec<Null>> {
+//!         Ok((0..pairs).map(|_| Null).collect())
+//!     }
+//!     fn stop(&mut self, _queues: Vec<Null>) {}
+//! }
+//!
+//! impl FrameSink for Null {
+//!     fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+//!         Taken { count: burst.len(), failed: 0 }
+//!     }
+//! }
+//!
+//! impl FrameSource for Null {
+//!     type Error = io::Error;
+//!     fn receive(&mut self, _room: &mut RxRoom<'_>) -> io::Result<Supply> {
+//!         Ok(Supply::Dry)
+//!     }
+//! }
+//!
+//! impl PortQueue for Null {
+//!     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+//!         None
+//!     }
+//! }
+//!
+//! let mut device = Device::new(DeviceConfig { queues: 2, ..DeviceConfig::default() }, Null)?;
+//! let stop = Stop::new()?;
+//! // Usually from `listen(path)?.accept(&stop)` or `connect(path, ..)`.
+//! let (front_end, connection) = UnixStream::pair()?;
+//! drop(front_end);
+//! assert_eq!(device.serve(connection, &stop)?, SessionEnd::Disconnected);
+//! assert_eq!(device.stats().snapshot().sessions, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What a front end can do
+//! It is not trusted. Whatever it sends, the process survives, every descriptor is closed, and the next session starts
+//! clean: a request that cannot be carried out is refused (with a failure if it asked for an answer, else ignored and
+//! logged), and a stream that makes no sense ends the session. A driver that breaks a ring stops that ring only. What
+//! a front end can still do is described at [`MemoryTable`].
+//!
+//! Descriptors for kicks and calls are made non-blocking, which their other holders see as well.
+//!
+//! # Status
+//!
+//! | vhost-user | state |
+//! |---|---|
+//! | `MQ`, `REPLY_ACK`, `CONFIG`, `CONFIGURE_MEM_SLOTS`, `STATUS`, `RESET_DEVICE` | yes |
+//! | started but disabled rings, polling without descriptors, kicks before their descriptor | yes |
+//! | `LOG_SHMFD`, `INFLIGHT_SHMFD`, `BACKEND_REQ`, postcopy, IOTLB, device state | not offered |
+//! | packed rings | not yet |
+//!
+//! Only the message structures of the `vhost` crate are used, not its rings and not its request handler.
 
 mod config;
 mod device;

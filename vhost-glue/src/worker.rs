@@ -71,6 +71,8 @@ pub(crate) struct Worker<Q> {
     /// The host end failed, and that was logged.
     port_failed: bool,
     sleeps: u64,
+    /// Short sleeps until polling is tried again.
+    skip_polls: u32,
     quit: bool,
 }
 
@@ -88,6 +90,7 @@ impl<Q: PortQueue> Worker<Q> {
             quiet_until: None,
             port_failed: false,
             sleeps: 0,
+            skip_polls: 0,
             quit: false,
         }
     }

@@ -10,6 +10,8 @@ use super::{CtrlHalf, RxHalf, TxHalf, Worker};
 use crate::port::PortQueue;
 use crate::stats::{RingStats, publish, sum_rx, sum_tx};
 
+/// Short sleeps before polling is tried again.
+const SKIPPED: u32 = 16;
 /// How long a host end that fails is left alone.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -37,12 +39,28 @@ impl<Q: PortQueue> Worker<Q> {
                 continue;
             }
             let since = *idle_since.get_or_insert_with(Instant::now);
-            if since.elapsed() < self.plan.poll {
+            if self.skip_polls == 0 && since.elapsed() < self.plan.poll {
                 std::hint::spin_loop();
             } else if self.may_sleep() {
-                self.sleep();
+                self.rest();
                 idle_since = None;
             }
+        }
+    }
+
+    /// Sleeps, and learns from it whether to poll before the next sleep.
+    ///
+    /// After polling in vain, the next [`SKIPPED`] idle times begin with a sleep, and only sleeps short enough for
+    /// polling to have spared them count. So a guest that is slow costs no polling, nor does one that needs this very
+    /// CPU to get on.
+    fn rest(&mut self) {
+        if self.skip_polls == 0 {
+            self.skip_polls = SKIPPED;
+        }
+        let start = Instant::now();
+        self.sleep();
+        if start.elapsed() < self.plan.poll {
+            self.skip_polls = self.skip_polls.saturating_sub(1);
         }
     }
 
