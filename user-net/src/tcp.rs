@@ -20,6 +20,10 @@ use service::Job;
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// A guest that says nothing is asked whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// The same while data is on its way. smoltcp 0.14 turns its retransmission timer off when a window that was closed
+/// opens again, also by less than what is on its way and was dropped: nothing would ever be sent again. The answers to
+/// three probes make it retransmit. While its timers are as they should be, there are no probes.
+const STUCK_PROBE: Duration = Duration::from_millis(20);
 /// Send or receive buffer of the direction that carries little.
 const SMALL: usize = 4096;
 /// What smoltcp takes for the MSS of a peer that names none, and the least that it believes.
@@ -187,6 +191,8 @@ impl Connections {
                         stats.connection(slot.service);
                     }
                     slot.job.run(socket, &mut self.block, stats);
+                    let waiting = socket.send_queue() > 0;
+                    socket.set_keep_alive(Some(if waiting { STUCK_PROBE } else { KEEP_ALIVE }));
                 }
             }
         }
