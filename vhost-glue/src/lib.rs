@@ -94,7 +94,7 @@ pub use config::DeviceConfig;
 pub use device::{Device, DeviceError, MAX_PAIRS};
 pub use error::{Refusal, SessionEnd, SessionError};
 pub use listen::{ListenError, Listener, connect, listen};
-pub use memory::{MAX_REGIONS, Mapping, MemoryError, MemoryTable, RegionSpec};
+pub use memory::{MAX_REGIONS, Mapping, MemoryError, MemoryTable, RegionSpec, guard_against_truncation};
 pub use port::{Port, PortQueue};
 pub use stats::{PairStats, RingStats, Snapshot, Stats};
 pub use stop::Stop;

@@ -1,5 +1,6 @@
 //! The memory table: which guest addresses are where in this process.
 
+mod guard;
 mod mapping;
 
 use std::os::fd::OwnedFd;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use vhost::vhost_user::message::VhostUserMemoryRegion;
 use virtio_ring::{GuestAddr, RegionError, RegionMemory};
 
+pub use guard::guard_against_truncation;
 pub use mapping::Mapping;
 
 /// Guest memory as the rings and pumps of this crate use it.
@@ -139,8 +141,12 @@ struct Entry {
 /// Descriptors are closed as soon as their file is mapped.
 ///
 /// A file that is cut short after it was mapped makes every access to the missing pages end the process with
-/// `SIGBUS`. A front end that sealed its file with `F_SEAL_SHRINK` cannot do that; one that did not is trusted not
-/// to, and [`unsealed`](Self::unsealed) counts such regions.
+/// `SIGBUS`, unless [`guard_against_truncation`] was called: then they read as zeros. A front end that sealed its file
+/// with `F_SEAL_SHRINK` cannot do that; [`unsealed`](Self::unsealed) counts the regions whose file is not sealed.
+///
+/// A file on a file system that the front end serves itself (FUSE) can make an access wait for ever, and with it the
+/// worker and the end of the session. Where front ends are not trusted with that, keep such file systems out of their
+/// reach.
 #[derive(Debug)]
 pub struct MemoryTable {
     entries: Vec<Entry>,

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, SealFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use virtio_ring::{GuestAddr, Region, RegionError};
 
-use super::{MemoryError, RegionSpec};
+use super::{MemoryError, RegionSpec, guard};
 
 /// Largest page that files of memory come in.
 const MAX_PAGE: u64 = 1 << 30;
@@ -62,6 +62,7 @@ impl Mapping {
         let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::NORESERVE);
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe { rustix::mm::mmap(ptr::null_mut(), mapped, prot, flags, file, start) }.map_err(map_error)?;
+        guard::enter(base.expose_provenance(), mapped, size(align)?);
         Ok(Self { base, mapped, lead, len, sealed })
     }
 
@@ -81,6 +82,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        guard::leave(self.base.addr());
         // SAFETY: `base` and `mapped` are what `mmap` was given and gave; whoever uses the memory holds an `Arc` of this.
         let unmapped = unsafe { rustix::mm::munmap(self.base, self.mapped) };
         if let Err(errno) = unmapped {
