@@ -194,6 +194,7 @@ fn disabled_rings_discard_and_supply_nothing() {
     guest.forget();
     // Only the transmit ring: the frames wait in the port, whose queue is off.
     front.enable(1, true);
+    front.settle();
     assert_eq!(guest.send(10, 60), 10);
     until("frames are taken", || taken(&back) == 10);
     assert_eq!(guest.receive(60), 0);
