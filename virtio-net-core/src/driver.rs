@@ -3,9 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use virtio_ring::{
-    Access, DriverRing, Element, Fault, Full, GuestAddr, GuestMemory, Handle, Notify, RingError, Used,
-};
+use virtio_ring::{Access, DriverRing, Element, Fault, Full, GuestAddr, GuestMemory, Handle, Notify, RingError, Used};
 
 use crate::backend::MAX_FRAME;
 use crate::features::Features;
