@@ -24,20 +24,23 @@
 //! | [`initramfs`] | cpio archive, gzip |
 //! | [`guest`] | boot, result lines, deadline, nothing left behind |
 //! | [`inprocess`] | the guest that is only a thread: our own driver side with a TCP/IP stack |
+//! | [`daemon`] | the daemon under test |
 //! | [`services`] | what the checks talk to when the host end is a real Linux stack |
 //! | [`netns`] | network namespace with a tap and the services in it |
 
+pub mod daemon;
 mod error;
 pub mod guest;
-pub mod inprocess;
 pub mod initramfs;
+pub mod inprocess;
 pub mod kvm;
 pub mod netns;
 pub mod services;
 pub mod setup;
 
+pub use daemon::{Daemon, HostEnd};
 pub use error::Error;
-pub use guest::{Guest, GuestSpec, Kind, Nic};
+pub use guest::{Event, Guest, GuestSpec, Kind, Nic};
 pub use guest_agent::{self as agent, Check, Line, Plan, Step, Verdict};
 pub use netns::TapNet;
 pub use setup::{Assets, Workshop};

@@ -117,8 +117,8 @@ impl Drop for TapNet {
     }
 }
 
-/// Namespaces whose maker is no more. Their names say who made them.
-fn remove_orphans() {
+/// Removes namespaces whose maker is no more. Their names say who made them.
+pub fn remove_orphans() {
     let Ok(list) = fs::read_dir("/run/netns") else { return };
     for name in list.flatten().map(|e| e.file_name().to_string_lossy().into_owned()) {
         let maker = name.strip_prefix(PREFIX).and_then(|n| n.strip_prefix('-')).and_then(|n| n.split('-').next());

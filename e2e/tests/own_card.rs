@@ -3,39 +3,14 @@
 //!
 //! Needs root and `VNET_GUEST_TESTS=1`, which `cargo xtask test` sets.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test's way to fail"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test's way to fail")]
 
-use e2e::netns::TapSpec;
-use e2e::{Check, Error, Guest, GuestSpec, Kind, Line, Plan, Step, TapNet, Verdict, Workshop};
+mod support;
+
+use e2e::{Check, Error, Guest, GuestSpec, Kind, Line, Plan, Step, Verdict, Workshop};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-
-fn wanted() -> bool {
-    let wanted = std::env::var_os("VNET_GUEST_TESTS").is_some();
-    if !wanted {
-        println!("skipped: VNET_GUEST_TESTS is not set, so no guests are booted");
-    }
-    wanted
-}
-
-/// The namespace, or `None` and a word why not.
-fn tap_net(shop: &Workshop) -> Option<TapNet> {
-    shop.prepare_tap(&mut |line| println!("{line}")).unwrap();
-    match TapNet::create(TapSpec::default()) {
-        Ok(net) => Some(net),
-        Err(e @ Error::NeedsRoot { .. }) => {
-            println!("skipped: {e}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    }
-}
+use support::{tap_net, wanted};
 
 fn run(kind: Kind, plan: Plan) -> Option<Vec<Line>> {
     if !wanted() {

@@ -1,2 +1,137 @@
-//! xtask
-fn main() {}
+//! The commands of this repository: `cargo xtask demo` and `cargo xtask test`.
+
+mod demo;
+mod interrupt;
+mod test;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use e2e::Kind;
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// What the root of this repository is called for messages and paths.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Runs the demo or the tests of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask demo                      User Mode Linux on the embedded network: no KVM, no root for the run
+  cargo xtask demo --guest qemu         Debian's cloud kernel in QEMU
+  cargo xtask demo --guest in-process   no package needed at all
+  cargo xtask demo --net tap            a real Linux stack behind a tap (root)
+  cargo xtask test                      everything that continuous integration runs";
+
+#[derive(Subcommand)]
+enum Task {
+    /// Boots a guest whose only network card is this stack, and shows what happens.
+    ///
+    /// Installs what is missing and says why. Leaves the table, a capture of the session and the guest's console in
+    /// target/demo. The exit code is 0 if all checks passed.
+    Demo {
+        /// The guest.
+        #[arg(long, value_enum, default_value_t = GuestChoice::Uml)]
+        guest: GuestChoice,
+        /// Where its frames go to: the network inside the daemon, or a tap in a network namespace (root).
+        #[arg(long, value_enum, default_value_t = NetChoice::User)]
+        net: NetChoice,
+    },
+    /// Runs all tests: format, clippy, documentation, units, models, guests end to end.
+    ///
+    /// Installs what they need and says why. Ends with a summary; the exit code is 0 if nothing failed.
+    Test,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum GuestChoice {
+    /// User Mode Linux: a kernel as a process.
+    Uml,
+    /// QEMU with the newest kernel.
+    Qemu,
+    /// QEMU with Linux 6.1.
+    #[value(name = "qemu-6.1")]
+    Qemu61,
+    /// QEMU with Linux 6.12.
+    #[value(name = "qemu-6.12")]
+    Qemu612,
+    /// A thread: our own driver side and a TCP/IP stack.
+    InProcess,
+}
+
+impl GuestChoice {
+    fn kind(self) -> Result<Kind, e2e::Error> {
+        match self {
+            Self::Uml => "uml",
+            Self::Qemu => "qemu",
+            Self::Qemu61 => "qemu-6.1",
+            Self::Qemu612 => "qemu-6.12",
+            Self::InProcess => "in-process",
+        }
+        .parse()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum NetChoice {
+    /// The network inside the daemon: no privileges needed.
+    User,
+    /// A tap in a network namespace of its own, with a real Linux stack behind it: needs root.
+    Tap,
+}
+
+/// Why a command did not do what it should, in one line.
+enum Failure {
+    /// What it found is not good; it has said so.
+    Unsuccessful,
+    /// Ctrl-C or a request to end.
+    Interrupted,
+    /// Something around it went wrong.
+    Broken(String),
+}
+
+impl<E: fmt::Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        if interrupt::requested() { Self::Interrupted } else { Self::Broken(error.to_string()) }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = interrupt::listen().map_err(Failure::from).and_then(|()| match cli.command {
+        Task::Demo { guest, net } => demo::run(guest.kind()?, net, Path::new(ROOT)),
+        Task::Test => test::run(Path::new(ROOT)),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Unsuccessful) => ExitCode::FAILURE,
+        Err(Failure::Interrupted) => {
+            eprintln!("interrupted; nothing is left running");
+            ExitCode::from(130)
+        }
+        Err(Failure::Broken(why)) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+        for guest in GuestChoice::value_variants() {
+            assert!(guest.kind().is_ok());
+        }
+    }
+}

@@ -41,7 +41,9 @@ fn run_step(guest: &Arc<Guest>, step: &Step) -> Line {
     match rx.recv_timeout(limit) {
         Ok(Ok(line)) => line,
         Ok(Err(reason)) => Line::fail(step.name(), reason),
-        Err(mpsc::RecvTimeoutError::Timeout) => Line::fail(step.name(), format!("not finished after {} s", limit.as_secs())),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            Line::fail(step.name(), format!("not finished after {} s", limit.as_secs()))
+        }
         Err(mpsc::RecvTimeoutError::Disconnected) => Line::fail(step.name(), "the check ended without a result"),
     }
 }

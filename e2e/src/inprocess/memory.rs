@@ -36,9 +36,8 @@ impl Mapping {
         ftruncate(&file, len as u64)?;
         fcntl_add_seals(&file, SealFlags::SHRINK)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-        let base = unsafe {
-            mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0)?
-        };
+        let base =
+            unsafe { mmap(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, &file, 0)? };
         Ok(Arc::new(Self { base, len, file }))
     }
 

@@ -4,7 +4,7 @@ use super::card::Card;
 use guest_agent::{GUEST6, HOST4, HOST6, Step};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
-use smoltcp::time::Instant as StackInstant;
+use smoltcp::time::{Duration as StackDuration, Instant as StackInstant};
 use smoltcp::wire::{EthernetAddress, IpCidr};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -21,6 +21,8 @@ const DATAGRAMS: (usize, usize) = (512, 1 << 20);
 const GLANCE: Duration = Duration::from_millis(50);
 /// Turns without a frame before the guest sleeps: being woken costs more than that.
 const IDLE_TURNS: u32 = 50;
+/// Between two probes of a connection without any other timer.
+const PROBE: StackDuration = StackDuration::from_millis(200);
 const FIRST_PORT: u16 = 49_152;
 
 /// See the module.
@@ -84,16 +86,17 @@ impl Stack {
         let mut socket = tcp::Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(None);
+        // smoltcp 0.14 stops retransmitting when a closed window opens by less than what is on its way; the answers
+        // to these probes, which are only sent when no other timer runs, make it go on.
+        socket.set_keep_alive(Some(PROBE));
         let port = self.next_port();
         let begun = socket.connect(self.iface.context(), peer, port);
         begun.map_err(|e| format!("connect to {}:{}: {e}", peer.0, peer.1))?;
         let handle = self.sockets.add(socket);
-        self.until(&format!("connect to {}:{}", peer.0, peer.1), |stack| {
-            match stack.tcp(handle).state() {
-                tcp::State::SynSent | tcp::State::SynReceived => Ok(None),
-                tcp::State::Closed => Err("refused".to_owned()),
-                _ => Ok(Some(handle)),
-            }
+        self.until(&format!("connect to {}:{}", peer.0, peer.1), |stack| match stack.tcp(handle).state() {
+            tcp::State::SynSent | tcp::State::SynReceived => Ok(None),
+            tcp::State::Closed => Err("refused".to_owned()),
+            _ => Ok(Some(handle)),
         })
     }
 

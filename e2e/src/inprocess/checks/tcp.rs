@@ -24,7 +24,8 @@ pub(super) fn up(stack: &mut Stack, step: &Step) -> Result<Line, String> {
         Ok((begin.elapsed() >= limit).then_some(()))
     })?;
     stack.tcp(handle).close();
-    stack.until("waiting for the close of the other side", |stack| Ok((!stack.tcp(handle).may_recv()).then_some(())))?;
+    stack
+        .until("waiting for the close of the other side", |stack| Ok((!stack.tcp(handle).may_recv()).then_some(())))?;
     Ok(outcome::stream(step, sent, begin.elapsed()))
 }
 
