@@ -44,6 +44,8 @@ pub(crate) struct Line {
     pub(crate) kicked: bool,
     pub(crate) stats: RingStats,
     index: usize,
+    /// It has a fault that was not signalled yet.
+    unannounced: bool,
 }
 
 impl Line {
@@ -56,7 +58,7 @@ impl Line {
         if let Some(fd) = signals.call.as_ref().filter(|_| state != QueueState::default()) {
             wake(fd.as_fd());
         }
-        Ok(Self { ring, signals, enabled, kicked: true, stats, index })
+        Ok(Self { ring, signals, enabled, kicked: true, stats, index, unannounced: false })
     }
 
     /// Opens the ring anew in another memory map, where it stands. The caller has given back all that was in flight.
@@ -126,8 +128,15 @@ impl Line {
     pub(crate) fn fail(&mut self, error: RingError, notify: Notify) {
         self.notify(notify);
         self.stats.fault = Some(error);
+        self.unannounced = true;
         tracing::warn!("ring {}: {error}; it is stopped until it is set up anew", self.index);
-        if let Some(fd) = &self.signals.error {
+    }
+
+    /// Signals a fault, once, when everybody can see it.
+    pub(crate) fn announce(&mut self) {
+        if std::mem::take(&mut self.unannounced)
+            && let Some(fd) = &self.signals.error
+        {
             wake(fd.as_fd());
         }
     }

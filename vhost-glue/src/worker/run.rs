@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::handle::Job;
 use super::line::Line;
-use super::{CtrlHalf, RxHalf, TxHalf, Worker};
+use super::{CtrlHalf, RxHalf, Side, TxHalf, Worker};
 use crate::port::PortQueue;
 use crate::stats::{RingStats, publish, sum_rx, sum_tx};
 
@@ -121,8 +121,8 @@ impl<Q: PortQueue> Worker<Q> {
             && self.ctrl.as_mut().is_none_or(CtrlHalf::rest)
     }
 
-    /// Lets other threads see the counters.
-    pub(super) fn publish(&self) {
+    /// Lets other threads see the counters, and then the front end know of faults.
+    pub(super) fn publish(&mut self) {
         publish(&self.plan.cell, |stats| {
             stats.sleeps = self.sleeps;
             stats.tx = self.tx.as_ref().map_or(self.tx_before, |tx| sum_tx(&self.tx_before, tx.stats()));
@@ -130,11 +130,15 @@ impl<Q: PortQueue> Worker<Q> {
             show(self.tx.as_ref().map(|tx| &tx.line), &mut stats.tx_ring);
             show(self.rx.as_ref().map(|rx| &rx.line), &mut stats.rx_ring);
         });
-        let Some(ctrl) = &self.ctrl else { return };
-        self.plan.stats.session(|session| {
-            session.control = *ctrl.stats();
-            show(Some(&ctrl.line), &mut session.control_ring);
-        });
+        if let Some(ctrl) = &self.ctrl {
+            self.plan.stats.session(|session| {
+                session.control = *ctrl.stats();
+                show(Some(&ctrl.line), &mut session.control_ring);
+            });
+        }
+        for side in [Side::Rx, Side::Tx, Side::Control] {
+            self.line(side).into_iter().for_each(Line::announce);
+        }
     }
 }
 
