@@ -2,7 +2,7 @@
 
 use crate::error::ChainFault;
 use crate::mem::{Access, GuestAddr, GuestMemory, GuestSlice};
-use crate::ring::{ChainSink, Element};
+use crate::ring::{ChainSink, Element, Token};
 
 /// `VIRTQ_DESC_F_NEXT`: the chain goes on.
 #[doc(alias = "VRING_DESC_F_NEXT")]
@@ -50,12 +50,19 @@ impl Descriptor {
 /// The head of the next available chain, read once: what a walk begins with.
 #[derive(Clone, Copy)]
 pub struct Front {
+    /// Split: the head's index. Packed: the buffer id, if the chain has one descriptor.
     pub(crate) head: u16,
-    /// The descriptor as it is in the table: two words go through registers, its fields would not.
+    /// The descriptor as it is in the table of a split ring: two words go through registers, its fields would not.
     pub(crate) words: (u64, u64),
 }
 
 impl Front {
+    /// The token of the chain, if it takes one slot.
+    #[inline]
+    pub(crate) const fn token(&self) -> Token {
+        Token { id: self.head, count: 1 }
+    }
+
     /// The chain's only element, if it is one direct descriptor. Such a chain breaks no rule that binds several.
     #[inline]
     pub(crate) const fn single(&self) -> Option<Element> {
@@ -89,19 +96,14 @@ impl<'s, S: ChainSink> Walk<'s, S> {
         self.sink.push(e)
     }
 
-    /// Walks the table that `d` names (virtio 1.3, 2.7.5.3). Its `WRITE` flag means nothing.
+    /// Walks the table that a split ring's `d` names (virtio 1.3, 2.7.5.3). Its `WRITE` flag means nothing.
     pub(crate) fn indirect<M: GuestMemory>(&mut self, mem: &M, d: Descriptor) -> Result<(), ChainFault> {
-        let entries = d.len.div_euclid(DESC_LEN as u32);
-        if entries == 0 || entries > MAX_TABLE || !d.len.is_multiple_of(DESC_LEN as u32) {
-            return Err(ChainFault::IndirectLen { len: d.len });
-        }
-        let size = entries as u16; // 32768 at most
-        let table = Table { mem, addr: GuestAddr(d.addr), len: d.len as usize };
-        let whole = mem.translate(table.addr, table.len, Access::Read)?;
+        let table = Table::new(mem, d)?;
+        let size = table.size;
         let mut index = 0;
         // As many steps as the table has entries are enough for every chain without a loop.
         for _ in 0..size {
-            let entry = table.read(whole, index)?;
+            let entry = Descriptor::from_words(table.read(index)?);
             if entry.flags & INDIRECT != 0 {
                 return Err(ChainFault::Indirect);
             }
@@ -116,6 +118,17 @@ impl<'s, S: ChainSink> Walk<'s, S> {
         }
         Err(ChainFault::TooLong { max: size })
     }
+
+    /// Walks the table that a packed ring's `d` names: all of it, in order; of the flags only `WRITE` counts (virtio 1.3,
+    /// 2.8.7).
+    pub(crate) fn packed_table<M: GuestMemory>(&mut self, mem: &M, d: Descriptor) -> Result<(), ChainFault> {
+        let table = Table::new(mem, d)?;
+        for index in 0..table.size {
+            let (addr, rest) = table.read(index)?;
+            self.element(Descriptor { addr, len: rest as u32, flags: (rest >> 48) as u16 & WRITE, next: 0 })?;
+        }
+        Ok(())
+    }
 }
 
 /// An indirect table in guest memory; it may lie across regions.
@@ -123,21 +136,35 @@ struct Table<'m, M> {
     mem: &'m M,
     addr: GuestAddr,
     len: usize,
+    /// Entries: 1 to 32768.
+    size: u16,
+    /// The table's translated prefix.
+    prefix: GuestSlice<'m>,
 }
 
-impl<M: GuestMemory> Table<'_, M> {
-    /// Reads entry `index`, which is below the table's size, once. `whole` is the table's translated prefix.
+impl<'m, M: GuestMemory> Table<'m, M> {
+    fn new(mem: &'m M, d: Descriptor) -> Result<Self, ChainFault> {
+        let entries = d.len.div_euclid(DESC_LEN as u32);
+        if entries == 0 || entries > MAX_TABLE || !d.len.is_multiple_of(DESC_LEN as u32) {
+            return Err(ChainFault::IndirectLen { len: d.len });
+        }
+        let (addr, len) = (GuestAddr(d.addr), d.len as usize);
+        let prefix = mem.translate(addr, len, Access::Read)?;
+        Ok(Self { mem, addr, len, size: entries as u16, prefix })
+    }
+
+    /// Reads entry `index`, which is below the table's size, once: two words in the host's order.
     #[inline]
-    fn read(&self, whole: GuestSlice<'_>, index: u16) -> Result<Descriptor, ChainFault> {
+    fn read(&self, index: u16) -> Result<(u64, u64), ChainFault> {
         let offset = usize::from(index).wrapping_mul(DESC_LEN); // below 2^19
         let mut bytes = [0_u8; DESC_LEN];
-        if whole.len() == self.len {
-            whole.skip(offset).read(&mut bytes);
+        if self.prefix.len() == self.len {
+            self.prefix.skip(offset).read(&mut bytes);
         } else {
             self.read_across(offset, &mut bytes)?;
         }
         let word = u128::from_le_bytes(bytes);
-        Ok(Descriptor::from_words((word as u64, (word >> 64) as u64)))
+        Ok((word as u64, (word >> 64) as u64))
     }
 
     #[cold]

@@ -82,6 +82,38 @@ pub enum RingError {
         /// The queue size.
         size: u16,
     },
+    /// Set-up: a queue size that the packed format does not allow.
+    #[error("queue size {size} is not from 1 to 32768")]
+    PackedSize {
+        /// The size asked for.
+        size: u16,
+    },
+    /// Set-up: a restored place outside of the ring.
+    #[error("restored offset {offset} is not below the queue size {size}")]
+    PackedState {
+        /// The restored offset.
+        offset: u16,
+        /// The queue size.
+        size: u16,
+    },
+    /// Set-up: restored places that contradict each other.
+    #[error("restored next-available place {avail:#06x} is more than {size} ahead of the used place {used:#06x}")]
+    PackedOrder {
+        /// The restored available offset and wrap counter.
+        avail: u16,
+        /// The restored used offset and wrap counter.
+        used: u16,
+        /// The queue size.
+        size: u16,
+    },
+    /// The driver made a chain available that has no end among the slots that are not the device's already.
+    #[error("chain at slot {slot} does not end within {most} descriptors")]
+    PackedChain {
+        /// Where the chain begins.
+        slot: u16,
+        /// Slots that it could take.
+        most: u16,
+    },
     /// The driver's available index moved by more than the ring holds.
     #[error("available index {idx} is more than {size} ahead of the used index {used}")]
     AvailIndex {

@@ -1,11 +1,20 @@
 //! Indirect tables on the driver's side.
 #![expect(unsafe_code, reason = "calls the unsafe accessors of the memory seam")]
 
-use crate::chain::{DESC_LEN, NEXT};
+use crate::chain::{DESC_LEN, NEXT, WRITE};
 use crate::error::RingError;
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
 use crate::ring::Element;
 use crate::split::describe;
+
+/// How the entries of a table look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableFormat {
+    /// Linked by `next` (virtio 1.3, 2.7.5).
+    Split,
+    /// One behind the other (virtio 1.3, 2.8.7).
+    Packed,
+}
 
 /// One table of `entries` descriptors for each descriptor of a ring, allocated once.
 #[derive(Debug)]
@@ -37,7 +46,7 @@ impl<A: RingMem> IndirectTables<A> {
     }
 
     /// Writes `elements` to the table of descriptor `index`; returns the table's address and its length in bytes.
-    pub(crate) fn write(&self, index: u16, elements: &[Element]) -> Option<(GuestAddr, u32)> {
+    pub(crate) fn write(&self, index: u16, elements: &[Element], format: TableFormat) -> Option<(GuestAddr, u32)> {
         if index >= self.tables || !self.fits(elements.len()) {
             return None;
         }
@@ -45,7 +54,11 @@ impl<A: RingMem> IndirectTables<A> {
         let mut at = start;
         for (next, e) in (1_u16..).zip(elements) {
             let more = if usize::from(next) == elements.len() { 0 } else { NEXT };
-            let (addr, rest) = describe(e, more, if more == 0 { 0 } else { next }).into_words();
+            let d = describe(e, more, if more == 0 { 0 } else { next });
+            let (addr, rest) = match format {
+                TableFormat::Split => d.into_words(),
+                TableFormat::Packed => (d.addr, u64::from(d.len) | u64::from(d.flags & WRITE) << 48),
+            };
             // SAFETY: `index < tables` and at most `entries` elements: inside of the area that `new` translated, which
             // is aligned to 16.
             unsafe { self.area.write64(at, addr.to_le()) };

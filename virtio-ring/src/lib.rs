@@ -5,20 +5,25 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod any;
 mod chain;
 mod cursor;
 mod error;
 mod indirect;
 mod mem;
+mod packed;
 mod pool;
 mod protocol;
 mod ring;
 mod split;
 
+pub use any::{AnyDevice, AnyDriver, Format};
+pub use chain::Front;
 pub use error::{ChainFault, Fault, RegionError, RingError};
 pub use mem::{
     Access, GuestAddr, GuestMemory, GuestSlice, HeapBlock, HeapMemory, MappedArea, Region, RegionMemory, RingMem,
 };
+pub use packed::{PackedDevice, PackedDriver};
 pub use pool::{Chain, Chains, MAX_SEGMENTS, View};
 pub use ring::{
     ChainSink, DeviceRing, DriverRing, Element, Full, Handle, Notify, Peeked, QueueConfig, QueueState, Token, Used,

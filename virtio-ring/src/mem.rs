@@ -52,7 +52,7 @@ pub enum Access {
 
 /// One translated ring area.
 ///
-/// *Sync words* (the 16-bit `load_*`/`store_*` accessors) may be raced by the peer by design. *Payload words* (the
+/// *Sync words* (the `load*`/`store*` accessors: 16 bits for the indices of a split ring, 32 and 64 for a packed one) may be raced by the peer by design. *Payload words* (the
 /// `read*`/`write*` accessors) belong to one side at a time as long as the peer keeps to the protocol; as the peer
 /// may not, an implementation over shared memory makes them relaxed atomics as well. All words are in the host's
 /// byte order here: the rings convert from and to little-endian.
@@ -114,6 +114,23 @@ pub unsafe trait RingMem {
     /// # Safety
     /// The contract of the trait.
     unsafe fn write64(&self, off: usize, value: u64);
+
+    /// Loads a 32-bit sync word without ordering.
+    /// # Safety
+    /// The contract of the trait.
+    unsafe fn load32_relaxed(&self, off: usize) -> u32;
+    /// Stores a 32-bit sync word without ordering.
+    /// # Safety
+    /// The contract of the trait.
+    unsafe fn store32_relaxed(&self, off: usize, value: u32);
+    /// Loads a 64-bit sync word; later accesses of this thread stay behind it.
+    /// # Safety
+    /// The contract of the trait.
+    unsafe fn load64_acquire(&self, off: usize) -> u64;
+    /// Stores a 64-bit sync word; earlier accesses of this thread stay before it.
+    /// # Safety
+    /// The contract of the trait.
+    unsafe fn store64_release(&self, off: usize, value: u64);
 
     /// A sequentially consistent fence between this side's earlier store and its later load.
     fn full_fence(&self);

@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 
+use crate::chain::Front;
 use crate::error::{ChainFault, RingError};
 use crate::mem::{Access, GuestMemory, GuestSlice};
 use crate::ring::{ChainSink, DeviceRing, Element, Token};
@@ -124,17 +125,19 @@ impl<M: GuestMemory> Chains<M> {
                 ring.idle()?;
                 break;
             };
-            if !front.single().is_some_and(|e| self.single(e, front.head)) {
-                self.walk(ring, front.head, front.words);
+            if front.single().is_some_and(|e| self.single(e, front.token())) {
+                ring.accept(&front.token());
+            } else if !self.walk(ring, &front) {
+                ring.idle()?;
+                break;
             }
-            ring.accept(&Token(front.head));
         }
         Ok(self.len())
     }
 
     /// Takes the chain of one element, if that is in one piece: all that most chains need.
     #[inline(always)]
-    fn single(&mut self, e: Element, head: u16) -> bool {
+    fn single(&mut self, e: Element, token: Token) -> bool {
         if e.len == 0 {
             return false;
         }
@@ -152,16 +155,16 @@ impl<M: GuestMemory> Chains<M> {
             readable_len: e.len ^ writable_len,
             writable_len,
             faulty: false,
-            token: Token(head),
+            token,
         });
         // SAFETY: kept beside `mem` and dropped with it or before it: `Chains::remap` clears the list first.
         self.segs.push(unsafe { seg.detach() });
         true
     }
 
-    /// Takes a chain of any shape.
+    /// Accepts a chain of any shape; false if the driver broke the ring.
     #[inline(never)]
-    fn walk<R: DeviceRing>(&mut self, ring: &mut R, head: u16, words: (u64, u64)) {
+    fn walk<R: DeviceRing>(&mut self, ring: &mut R, front: &Front) -> bool {
         let first = self.segs.len() as u32; // bounded by the capacity that `new` chose
         let mut sink = Translate {
             mem: &self.mem,
@@ -171,13 +174,15 @@ impl<M: GuestMemory> Chains<M> {
             readable_len: 0,
             writable_len: 0,
         };
-        let faulty = ring.walk(&self.mem, &mut sink, words);
+        let walked = ring.walk(&self.mem, &mut sink, front);
         let Translate { readable, writable, readable_len, writable_len, .. } = sink;
+        let Some((token, faulty)) = walked else { return false };
         if faulty {
             self.last_fault = ring.chain_fault();
         }
-        let token = Token(head);
+        ring.accept(&token);
         self.chains.push(Chain { first, readable, writable, readable_len, writable_len, faulty, token });
+        true
     }
 
     /// Moves what is held to the start of the lists once the used-up part is as long.
@@ -231,7 +236,7 @@ impl<M: GuestMemory> Chains<M> {
     pub fn pop(&mut self) -> Option<Token> {
         let chain = self.chains.get_mut(self.head)?;
         self.head = self.head.wrapping_add(1);
-        Some(Token(chain.token.0))
+        Some(Token { ..chain.token })
     }
 
     /// Gives every chain held back to the ring.

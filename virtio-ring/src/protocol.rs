@@ -9,10 +9,13 @@ use crate::ring::Notify;
 
 /// The words of one side that the protocol needs.
 pub(crate) trait Side {
+    /// An index, or a place in a ring.
+    type Place: Copy;
+
     /// A full fence between an earlier store and a later load of this side.
     fn fence(&self);
     /// Loads the peer's event word: does it want to know that the index moved from `old` to `new`?
-    fn peer_wants(&self, old: u16, new: u16) -> bool;
+    fn peer_wants(&self, old: Self::Place, new: Self::Place) -> bool;
     /// Stores this side's event word: tell me about everything from here on.
     fn ask(&mut self);
     /// Loads the peer's index: is there anything to do?
@@ -21,7 +24,7 @@ pub(crate) trait Side {
 
 /// To be called after `new` was published.
 #[inline]
-pub(crate) fn must_notify<S: Side>(side: &S, old: u16, new: u16) -> Notify {
+pub(crate) fn must_notify<S: Side>(side: &S, old: S::Place, new: S::Place) -> Notify {
     // Partner: the fence in `arm` of the other side.
     side.fence();
     if side.peer_wants(old, new) { Notify::Needed } else { Notify::Suppressed }

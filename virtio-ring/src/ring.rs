@@ -29,7 +29,12 @@ pub trait ChainSink {
 /// Four bytes, so that it fits beside a request in whatever asynchronous machinery a back end has.
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "a chain that is not completed is lost to the driver"]
-pub struct Token(pub(crate) u16);
+pub struct Token {
+    /// Split: the head's index. Packed: the buffer id.
+    pub(crate) id: u16,
+    /// Slots of the ring that the chain takes.
+    pub(crate) count: u16,
+}
 
 /// Whether the peer wants to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,26 +56,37 @@ impl Notify {
 
 /// Where a device stands in a ring, in the format of vhost's `VHOST_GET_VRING_BASE`.
 ///
-/// For a split ring: the next available index in the low 16 bits; the used index is in the ring itself.
+/// Split ring: the next available index in the low 16 bits; the used index is in the ring itself. Packed ring: the next
+/// available slot in bits 0 to 14 and its wrap counter in bit 15, the next used slot in bits 16 to 30 and its wrap
+/// counter in bit 31.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[doc(alias = "vhost_vring_state")]
 pub struct QueueState(pub u32);
+
+impl QueueState {
+    /// A split ring that was never used.
+    pub const SPLIT: Self = Self(0);
+    /// A packed ring that was never used: both wrap counters are 1.
+    pub const PACKED: Self = Self(0x8000_8000);
+}
 
 /// Geometry and features of one queue. Frozen once a ring is made from it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct QueueConfig {
     /// Entries.
     pub size: u16,
-    /// Descriptor table.
+    /// Descriptor table; packed: the descriptor ring.
     pub desc: GuestAddr,
-    /// Driver area: the available ring.
+    /// Driver area: the available ring; packed: the driver's event word.
     pub driver: GuestAddr,
-    /// Device area: the used ring.
+    /// Device area: the used ring; packed: the device's event word.
     pub device: GuestAddr,
     /// `VIRTIO_F_EVENT_IDX` was negotiated.
     pub event_idx: bool,
     /// `VIRTIO_F_INDIRECT_DESC` was negotiated.
     pub indirect: bool,
+    /// `VIRTIO_F_IN_ORDER` was negotiated.
+    pub in_order: bool,
 }
 
 /// A chain at the front of the ring. Dropped, it stays there.
@@ -118,14 +134,15 @@ pub trait DeviceRing: Sized {
         sink: &mut S,
     ) -> Result<Option<Peeked<'_, Self>>, RingError> {
         let Some(front) = self.front() else { return self.idle().map(|()| None) };
-        let faulty = match front.single() {
-            Some(element) => match sink.push(element) {
-                Ok(()) => false,
-                Err(fault) => self.note(fault),
-            },
-            None => self.walk(mem, sink, front.words),
+        let Some(element) = front.single() else {
+            let Some((token, faulty)) = self.walk(mem, sink, &front) else { return self.idle().map(|()| None) };
+            return Ok(Some(Peeked { token, ring: self, faulty }));
         };
-        Ok(Some(Peeked { token: Token(front.head), ring: self, faulty }))
+        let faulty = match sink.push(element) {
+            Ok(()) => false,
+            Err(fault) => self.note(fault),
+        };
+        Ok(Some(Peeked { token: front.token(), ring: self, faulty }))
     }
 
     /// The head of the next available chain: the first half of [`peek`](Self::peek).
@@ -139,9 +156,10 @@ pub trait DeviceRing: Sized {
     #[doc(hidden)]
     fn idle(&mut self) -> Result<(), RingError>;
 
-    /// Walks the chain at the front, whatever its shape: the second half of [`peek`](Self::peek). True if it is faulty.
+    /// Walks the chain at the front, whatever its shape: the second half of [`peek`](Self::peek). The chain, and whether
+    /// it is faulty; `None` if the driver broke the ring.
     #[doc(hidden)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, words: (u64, u64)) -> bool;
+    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)>;
 
     /// Keeps the fault of a chain for [`chain_fault`](Self::chain_fault); true.
     #[doc(hidden)]

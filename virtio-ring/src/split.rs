@@ -29,16 +29,10 @@ impl QueueConfig {
         let driver = behind(base.0, sizes.desc, 2);
         let device = behind(driver, sizes.driver, 4);
         let end = behind(device, sizes.device, 16);
-        let config = Self {
-            size,
-            desc: base,
-            driver: GuestAddr(driver),
-            device: GuestAddr(device),
-            ..Self::default()
-        };
+        let config = Self { size, desc: base, driver: GuestAddr(driver), device: GuestAddr(device), ..Self::default() };
         (config, GuestAddr(end))
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

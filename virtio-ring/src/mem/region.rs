@@ -135,9 +135,7 @@ unsafe impl<K: Clone> GuestMemory for RegionMemory<K> {
 
     fn ring_area(&self, addr: GuestAddr, len: usize) -> Result<Self::Area, Fault> {
         match self.find(addr) {
-            Some((region, host, left)) if left >= len => {
-                Ok(MappedArea { ptr: host, len, _keep: region.keep.clone() })
-            }
+            Some((region, host, left)) if left >= len => Ok(MappedArea { ptr: host, len, _keep: region.keep.clone() }),
             _ => Err(Fault { addr, len: len as u64, access: Access::Write }),
         }
     }
@@ -165,7 +163,7 @@ macro_rules! word {
         unsafe fn $name(&self, off: usize) -> $word {
             debug_assert!(off.saturating_add(size_of::<$word>()) <= self.len);
             // SAFETY: in bounds and aligned (contract of `RingMem`), mapped while `_keep` lives; every other access by
-            // this process is an atomic of the same size.
+            // this process is an atomic as well.
             let word = unsafe { $atomic::from_ptr(self.ptr.wrapping_add(off).cast()) };
             word.load(Ordering::$order)
         }
@@ -197,6 +195,10 @@ unsafe impl<K> RingMem for MappedArea<K> {
     word!(load_acquire, u16, AtomicU16, load Acquire);
     word!(store_relaxed, u16, AtomicU16, store Relaxed);
     word!(store_release, u16, AtomicU16, store Release);
+    word!(load32_relaxed, u32, AtomicU32, load Relaxed);
+    word!(store32_relaxed, u32, AtomicU32, store Relaxed);
+    word!(load64_acquire, u64, AtomicU64, load Acquire);
+    word!(store64_release, u64, AtomicU64, store Release);
     word!(read16, u16, AtomicU16, load Relaxed);
     word!(read32, u32, AtomicU32, load Relaxed);
     word!(read64, u64, AtomicU64, load Relaxed);

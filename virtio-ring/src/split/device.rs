@@ -8,6 +8,16 @@ use crate::mem::{GuestMemory, RingMem};
 use crate::protocol::{self, Side};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
+/// In order: the used entry that goes on growing as long as nothing is written to the chains.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// The entry's index.
+    at: u16,
+    /// Head of the last chain.
+    last: u16,
+    written: u32,
+}
+
 /// The device's side of a split ring.
 ///
 /// Aligned so that the private state of two neighbours never shares a pair of cachelines; what every buffer needs comes
@@ -26,10 +36,12 @@ pub struct SplitDevice<A> {
     published: Cursor,
     event_idx: bool,
     indirect: bool,
+    in_order: bool,
     /// Without event index: what `used.flags` says.
     silent: bool,
     /// The fault has not been returned to anybody yet.
     unreported: bool,
+    run: Option<Run>,
     fault: Option<RingError>,
     /// What is wrong with the chain that was peeked at last, if that was faulty.
     chain_fault: Option<ChainFault>,
@@ -58,8 +70,10 @@ impl<A: RingMem> SplitDevice<A> {
             published: Cursor::new(used),
             event_idx: config.event_idx,
             indirect: config.indirect,
+            in_order: config.in_order,
             silent: false,
             unreported: false,
+            run: None,
             fault: None,
             chain_fault: None,
         })
@@ -88,6 +102,19 @@ impl<A: RingMem> SplitDevice<A> {
         self.fault = Some(error);
         self.unreported = true;
         self.avail_idx = self.next_avail;
+    }
+
+    /// virtio 1.3, 2.7.9: one entry with the last head gives back a run; lengths are lost, so it ends where there is one.
+    #[inline]
+    fn extend(&mut self, chain: Run) {
+        self.run = Some(match self.run {
+            Some(run) if run.written == 0 && chain.written == 0 => Run { last: chain.last, ..run },
+            Some(run) => {
+                self.layout.set_used_entry(run.at, run.last.into(), run.written);
+                chain
+            }
+            None => chain,
+        });
     }
 
     /// Every step of a chain that begins with `d`.
@@ -143,11 +170,12 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     }
 
     #[inline(never)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, words: (u64, u64)) -> bool {
-        match self.steps(mem, Walk::new(sink), Descriptor::from_words(words)) {
+    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
+        let faulty = match self.steps(mem, Walk::new(sink), Descriptor::from_words(front.words)) {
             Ok(()) => false,
             Err(fault) => self.note(fault),
-        }
+        };
+        Some((front.token(), faulty))
     }
 
     #[cold]
@@ -172,8 +200,13 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 
     #[inline]
     fn complete(&mut self, token: Token, written: u32) {
-        self.layout.set_used_entry(self.next_used.get(), token.0.into(), written);
+        let at = self.next_used.get();
         self.next_used.add(1);
+        if self.in_order {
+            self.extend(Run { at, last: token.id, written });
+        } else {
+            self.layout.set_used_entry(at, token.id.into(), written);
+        }
     }
 
     #[inline]
@@ -181,6 +214,9 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
         let (old, new) = (self.published.get(), self.next_used.get());
         if old == new {
             return Notify::Suppressed;
+        }
+        if let Some(run) = self.run.take() {
+            self.layout.set_used_entry(run.at, run.last.into(), run.written);
         }
         // virtio 1.3, 2.7.8.2: idx after the entries. Partner: the acquire load in the driver's `poll_used`.
         self.layout.set_used_idx(new);
@@ -221,6 +257,8 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 }
 
 impl<A: RingMem> Side for SplitDevice<A> {
+    type Place = u16;
+
     #[inline]
     fn fence(&self) {
         self.layout.full_fence();

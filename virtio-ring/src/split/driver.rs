@@ -6,7 +6,7 @@ use super::layout::{Layout, NO_NOTIFY};
 use crate::chain::{Descriptor, INDIRECT, NEXT, WRITE};
 use crate::cursor::Cursor;
 use crate::error::RingError;
-use crate::indirect::IndirectTables;
+use crate::indirect::{IndirectTables, TableFormat};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
 use crate::protocol::{self, Side};
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, QueueConfig, Used};
@@ -21,6 +21,13 @@ struct Slot {
     count: u16,
     /// Writable bytes of that chain.
     room: u32,
+}
+
+/// In order: a used entry that gives back all chains up to `last`.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    last: u32,
+    len: u32,
 }
 
 /// The driver's side of a split ring.
@@ -43,6 +50,11 @@ pub struct SplitDriver<A> {
     /// Chains that were published and not reaped.
     outstanding: Cursor,
     event_idx: bool,
+    /// Descriptors are taken and used in the order of the table (virtio 1.3, 2.7.9).
+    in_order: bool,
+    /// In order: head of the oldest outstanding chain.
+    oldest: Cursor,
+    run: Option<Run>,
     /// Without event index: what `avail.flags` says.
     silent: bool,
     tables: Option<IndirectTables<A>>,
@@ -62,7 +74,10 @@ impl<A: RingMem> SplitDriver<A> {
         layout.set_used_flags(0);
         layout.set_used_idx(0);
         layout.set_avail_event(0);
-        let slots = (0..config.size).map(|i| Slot { next: i.wrapping_add(1), count: 0, room: 0 }).collect();
+        // A circle: in order it stays one, else it becomes the list of what is free, which `free` ends.
+        let last = config.size.wrapping_sub(1);
+        let next = |i: u16| if i == last { 0 } else { i.wrapping_add(1) };
+        let slots = (0..config.size).map(|i| Slot { next: next(i), count: 0, room: 0 }).collect();
         Ok(Self {
             layout,
             slots,
@@ -75,6 +90,9 @@ impl<A: RingMem> SplitDriver<A> {
             used_idx: Cursor::new(0),
             outstanding: Cursor::new(0),
             event_idx: config.event_idx,
+            in_order: config.in_order,
+            oldest: Cursor::new(0),
+            run: None,
             silent: false,
             tables: None,
             fault: None,
@@ -148,6 +166,43 @@ impl<A: RingMem> SplitDriver<A> {
         self.free.add(count);
     }
 
+    /// Takes back the chain at `head`; returns how many descriptors it took.
+    #[inline]
+    fn reap(&mut self, head: u32, len: u32) -> Result<(Handle, u16), RingError> {
+        let slot = usize::try_from(head).ok().and_then(|i| self.slots.get_mut(i)).filter(|s| s.count != 0);
+        let Some(slot) = slot else { return Err(self.fail(RingError::UsedId { id: head })) };
+        let id = head as u16; // below the queue size
+        if len > slot.room {
+            let room = slot.room;
+            return Err(self.fail(RingError::UsedLen { id, room, len }));
+        }
+        let count = core::mem::take(&mut slot.count);
+        self.next_used.add(1);
+        self.outstanding.sub(1);
+        Ok((Handle(id), count))
+    }
+
+    /// Takes back the oldest chain, of the run that is under way or of a new one.
+    fn reap_in_order(&mut self) -> Result<Used, RingError> {
+        let run = self.run.unwrap_or_else(|| {
+            let (last, len) = self.layout.used_entry(self.next_used.get());
+            Run { last, len }
+        });
+        let head = self.oldest.get();
+        let last = run.last == u32::from(head);
+        // Of all but the last chain of a run the lengths are not known: nothing was written.
+        let len = if last { run.len } else { 0 };
+        let (handle, count) = self.reap(head.into(), len)?;
+        self.free.add(count);
+        self.oldest = Cursor::new(head.wrapping_add(count) & self.layout.size().wrapping_sub(1));
+        self.run = (!last).then_some(run);
+        if !last && self.next_used.get() == self.used_idx.get() {
+            // The index ended before the chain that the entry names.
+            return Err(self.fail(RingError::UsedId { id: run.last }));
+        }
+        Ok(Used { handle, len })
+    }
+
     /// Writes a chain of direct descriptors; returns its head.
     #[inline]
     fn write_direct(&mut self, elements: &[Element]) -> u16 {
@@ -163,7 +218,7 @@ impl<A: RingMem> SplitDriver<A> {
     }
 
     fn write_indirect(&mut self, elements: &[Element]) -> Option<u16> {
-        let (addr, len) = self.tables.as_ref()?.write(self.free_head.get(), elements)?;
+        let (addr, len) = self.tables.as_ref()?.write(self.free_head.get(), elements, TableFormat::Split)?;
         let head = self.take();
         self.layout.set_descriptor(head, Descriptor { addr: addr.0, len, flags: INDIRECT, next: 0 });
         Some(head)
@@ -213,19 +268,13 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
         if self.next_used.get() == self.used_idx.get() && !self.reload()? {
             return Ok(None);
         }
-        let (id, len) = self.layout.used_entry(self.next_used.get());
-        let slot = usize::try_from(id).ok().and_then(|i| self.slots.get_mut(i)).filter(|s| s.count != 0);
-        let Some(slot) = slot else { return Err(self.fail(RingError::UsedId { id })) };
-        let head = id as u16; // below the queue size
-        if len > slot.room {
-            let room = slot.room;
-            return Err(self.fail(RingError::UsedLen { id: head, room, len }));
+        if self.in_order {
+            return self.reap_in_order().map(Some);
         }
-        let count = core::mem::take(&mut slot.count);
-        self.release(head, count);
-        self.next_used.add(1);
-        self.outstanding.sub(1);
-        Ok(Some(Used { handle: Handle(head), len }))
+        let (id, len) = self.layout.used_entry(self.next_used.get());
+        let (handle, count) = self.reap(id, len)?;
+        self.release(handle.0, count);
+        Ok(Some(Used { handle, len }))
     }
 
     #[inline]
@@ -253,6 +302,8 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
 }
 
 impl<A: RingMem> Side for SplitDriver<A> {
+    type Place = u16;
+
     #[inline]
     fn fence(&self) {
         self.layout.full_fence();

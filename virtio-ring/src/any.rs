@@ -1,0 +1,210 @@
+//! Either format, for embedders that learn it at run time.
+//!
+//! Hot loops are generic over [`DeviceRing`] and [`DriverRing`]: match once a burst and call them with what is inside.
+//! The enums implement the traits as well, for everything that is not hot.
+
+use crate::chain::Front;
+use crate::error::{ChainFault, RingError};
+use crate::mem::{GuestAddr, GuestMemory, RingMem};
+use crate::packed::{PackedDevice, PackedDriver};
+use crate::ring::{
+    ChainSink, DeviceRing, DriverRing, Element, Full, Handle, Notify, QueueConfig, QueueState, Token, Used,
+};
+use crate::split::{SplitDevice, SplitDriver};
+
+/// The format of a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Format {
+    /// Descriptor table, available ring, used ring.
+    #[default]
+    Split,
+    /// One ring of descriptors: `VIRTIO_F_RING_PACKED`.
+    Packed,
+}
+
+impl Format {
+    /// The state of a ring that was never used.
+    #[must_use]
+    pub const fn start(self) -> QueueState {
+        match self {
+            Self::Split => QueueState::SPLIT,
+            Self::Packed => QueueState::PACKED,
+        }
+    }
+
+    /// A ring of this format laid out from `base` on; and the first address behind it.
+    #[must_use]
+    pub fn layout(self, base: GuestAddr, size: u16) -> (QueueConfig, GuestAddr) {
+        match self {
+            Self::Split => QueueConfig::split(base, size),
+            Self::Packed => QueueConfig::packed(base, size),
+        }
+    }
+}
+
+/// The device's side of a ring of either format.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the variants say it")]
+pub enum AnyDevice<A> {
+    Split(SplitDevice<A>),
+    Packed(PackedDevice<A>),
+}
+
+/// The driver's side of a ring of either format.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the variants say it")]
+pub enum AnyDriver<A> {
+    Split(SplitDriver<A>),
+    Packed(PackedDriver<A>),
+}
+
+/// Calls the same method on whichever ring it is.
+macro_rules! either {
+    ($self:ident, $ring:ident => $call:expr) => {
+        match $self {
+            Self::Split($ring) => $call,
+            Self::Packed($ring) => $call,
+        }
+    };
+}
+
+impl<A: RingMem> AnyDevice<A> {
+    /// Starts a queue where `state` says.
+    ///
+    /// # Errors
+    /// [`RingError`] if size, addresses or state cannot be.
+    pub fn new<M: GuestMemory<Area = A>>(
+        mem: &M,
+        format: Format,
+        config: &QueueConfig,
+        state: QueueState,
+    ) -> Result<Self, RingError> {
+        Ok(match format {
+            Format::Split => Self::Split(SplitDevice::new(mem, config, state)?),
+            Format::Packed => Self::Packed(PackedDevice::new(mem, config, state)?),
+        })
+    }
+}
+
+impl<A: RingMem> AnyDriver<A> {
+    /// Sets up an empty ring.
+    ///
+    /// # Errors
+    /// [`RingError`] if size or addresses cannot be.
+    pub fn new<M: GuestMemory<Area = A>>(mem: &M, format: Format, config: &QueueConfig) -> Result<Self, RingError> {
+        Ok(match format {
+            Format::Split => Self::Split(SplitDriver::new(mem, config)?),
+            Format::Packed => Self::Packed(PackedDriver::new(mem, config)?),
+        })
+    }
+
+    /// Puts chains of 2 to `entries` elements into indirect tables at `addr`: see [`SplitDriver::with_indirect`].
+    ///
+    /// # Errors
+    /// [`RingError`] if the tables are misaligned or not in memory.
+    pub fn with_indirect<M: GuestMemory<Area = A>>(
+        self,
+        mem: &M,
+        addr: GuestAddr,
+        entries: u16,
+    ) -> Result<Self, RingError> {
+        Ok(match self {
+            Self::Split(ring) => Self::Split(ring.with_indirect(mem, addr, entries)?),
+            Self::Packed(ring) => Self::Packed(ring.with_indirect(mem, addr, entries)?),
+        })
+    }
+
+    /// The violation that stopped this ring, if one did.
+    #[must_use]
+    pub const fn fault(&self) -> Option<RingError> {
+        either!(self, ring => ring.fault())
+    }
+}
+
+impl<A: RingMem> DeviceRing for AnyDevice<A> {
+    fn front(&mut self) -> Option<Front> {
+        either!(self, ring => ring.front())
+    }
+
+    fn idle(&mut self) -> Result<(), RingError> {
+        either!(self, ring => ring.idle())
+    }
+
+    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
+        either!(self, ring => ring.walk(mem, sink, front))
+    }
+
+    fn note(&mut self, fault: ChainFault) -> bool {
+        either!(self, ring => ring.note(fault))
+    }
+
+    fn accept(&mut self, token: &Token) {
+        either!(self, ring => ring.accept(token));
+    }
+
+    fn rewind(&mut self, token: Token) {
+        either!(self, ring => ring.rewind(token));
+    }
+
+    fn complete(&mut self, token: Token, written: u32) {
+        either!(self, ring => ring.complete(token, written));
+    }
+
+    fn flush(&mut self) -> Notify {
+        either!(self, ring => ring.flush())
+    }
+
+    fn arm(&mut self) -> bool {
+        either!(self, ring => ring.arm())
+    }
+
+    fn disarm(&mut self) {
+        either!(self, ring => ring.disarm());
+    }
+
+    fn state(&self) -> QueueState {
+        either!(self, ring => ring.state())
+    }
+
+    fn size(&self) -> u16 {
+        either!(self, ring => ring.size())
+    }
+
+    fn fault(&self) -> Option<RingError> {
+        either!(self, ring => ring.fault())
+    }
+
+    fn chain_fault(&self) -> Option<ChainFault> {
+        either!(self, ring => ring.chain_fault())
+    }
+}
+
+impl<A: RingMem> DriverRing for AnyDriver<A> {
+    fn add(&mut self, elements: &[Element]) -> Result<Handle, Full> {
+        either!(self, ring => ring.add(elements))
+    }
+
+    fn flush(&mut self) -> Notify {
+        either!(self, ring => ring.flush())
+    }
+
+    fn poll_used(&mut self) -> Result<Option<Used>, RingError> {
+        either!(self, ring => ring.poll_used())
+    }
+
+    fn arm(&mut self) -> bool {
+        either!(self, ring => ring.arm())
+    }
+
+    fn disarm(&mut self) {
+        either!(self, ring => ring.disarm());
+    }
+
+    fn free_slots(&self) -> u16 {
+        either!(self, ring => ring.free_slots())
+    }
+
+    fn size(&self) -> u16 {
+        either!(self, ring => ring.size())
+    }
+}

@@ -1,0 +1,290 @@
+//! The device's side of a packed ring.
+
+use super::layout::{Event, Layout, Owner, Tail, used_flags};
+use super::place::{self, Place};
+use crate::chain::{Descriptor, Front, INDIRECT, NEXT, WRITE, Walk};
+use crate::cursor::Cursor;
+use crate::error::{ChainFault, RingError};
+use crate::mem::{GuestMemory, RingMem};
+use crate::protocol::{self, Side};
+use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
+
+/// Used entries that are written but not visible, and the run that is still growing.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// Where the first entry goes: its flags are what makes all of them visible, so they are stored last.
+    slot: u16,
+    tail: Tail,
+}
+
+/// The device's side of a packed ring.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct PackedDevice<A> {
+    layout: Layout<A>,
+    /// The next slot to peek at.
+    next_avail: Place,
+    /// The next slot to write a used entry to.
+    next_used: Place,
+    /// Where the last publication ended.
+    published: Place,
+    /// Slots of chains that were accepted and not completed.
+    held: Cursor,
+    /// The first entry since the last publication.
+    first: Option<Pending>,
+    /// In order: the last entry, which goes on growing as long as nothing is written to the chains.
+    run: Option<Pending>,
+    event_idx: bool,
+    indirect: bool,
+    in_order: bool,
+    /// The driver was told not to kick.
+    silent: bool,
+    /// The fault has not been returned to anybody yet.
+    unreported: bool,
+    fault: Option<RingError>,
+    /// What is wrong with the chain that was peeked at last, if that was faulty.
+    chain_fault: Option<ChainFault>,
+}
+
+impl<A: RingMem> PackedDevice<A> {
+    /// Starts a queue where `state` says.
+    ///
+    /// # Errors
+    /// [`RingError`] if size, addresses or state cannot be.
+    pub fn new<M: GuestMemory<Area = A>>(mem: &M, config: &QueueConfig, state: QueueState) -> Result<Self, RingError> {
+        let layout = Layout::map(mem, config)?;
+        let size = config.size;
+        let (avail, used) = (state.0 as u16, (state.0 >> 16) as u16);
+        let place = |bits| Place::from_bits(bits, size).ok_or(RingError::PackedState { offset: bits & 0x7fff, size });
+        let (next_avail, next_used) = (place(avail)?, place(used)?);
+        let held = next_avail.since(next_used, size);
+        if held > size.into() {
+            return Err(RingError::PackedOrder { avail, used, size });
+        }
+        layout.set_event(Owner::Device, Event::Always);
+        Ok(Self {
+            layout,
+            next_avail,
+            next_used,
+            published: next_used,
+            held: Cursor::new(held as u16),
+            first: None,
+            run: None,
+            event_idx: config.event_idx,
+            indirect: config.indirect,
+            in_order: config.in_order,
+            silent: false,
+            unreported: false,
+            fault: None,
+            chain_fault: None,
+        })
+    }
+
+    #[inline]
+    const fn held(&self) -> u16 {
+        self.held.get()
+    }
+
+    /// Walks a chain to its end even if an element is bad, as only the end has the id that gives it back. `front` is its
+    /// first descriptor.
+    fn steps<M: GuestMemory, S: ChainSink>(
+        &self,
+        mem: &M,
+        mut walk: Walk<'_, S>,
+        front: &Front,
+    ) -> Result<(Token, Option<ChainFault>), RingError> {
+        let size = self.layout.size();
+        let most = size.wrapping_sub(self.held());
+        let mut at = self.next_avail;
+        let (mut id, mut words) = (front.head, front.words);
+        let mut fault = None;
+        for count in 1..=most {
+            let d = Descriptor::from_words(words);
+            if fault.is_none() {
+                fault = self.descriptor(mem, &mut walk, d).err();
+            }
+            if d.flags & NEXT == 0 {
+                return Ok((Token { id, count }, fault));
+            }
+            at = at.advance(1, size);
+            let tail = self.layout.tail(at.index());
+            (id, words) = (tail.id(), tail.words(self.layout.addr(at.index())));
+        }
+        Err(RingError::PackedChain { slot: self.next_avail.index(), most })
+    }
+
+    fn descriptor<M: GuestMemory, S: ChainSink>(
+        &self,
+        mem: &M,
+        walk: &mut Walk<'_, S>,
+        d: Descriptor,
+    ) -> Result<(), ChainFault> {
+        if d.flags & INDIRECT == 0 {
+            return walk.element(d);
+        }
+        // virtio 1.3, 2.8.19: INDIRECT and NEXT exclude each other.
+        if !self.indirect || d.flags & NEXT != 0 {
+            return Err(ChainFault::Indirect);
+        }
+        walk.packed_table(mem, d)
+    }
+
+    /// Writes an entry, or keeps it back if it is the first since the last publication.
+    #[inline]
+    fn emit(&mut self, entry: Pending) {
+        if self.first.is_none() {
+            self.first = Some(entry);
+        } else {
+            self.layout.set_tail(entry.slot, entry.tail);
+        }
+    }
+}
+
+impl<A: RingMem> DeviceRing for PackedDevice<A> {
+    #[inline(always)]
+    fn front(&mut self) -> Option<Front> {
+        let slot = self.next_avail.index();
+        let tail = self.layout.tail(slot);
+        // With every slot in the device's hands nothing can be available, whatever the flags say.
+        if !tail.is_avail(self.next_avail.wrap()) || self.held() >= self.layout.size() || self.fault.is_some() {
+            return None;
+        }
+        Some(Front { head: tail.id(), words: tail.words(self.layout.addr(slot)) })
+    }
+
+    #[inline]
+    fn idle(&mut self) -> Result<(), RingError> {
+        match self.fault {
+            Some(error) if core::mem::take(&mut self.unreported) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline(never)]
+    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
+        match self.steps(mem, Walk::new(sink), front) {
+            Ok((token, None)) => Some((token, false)),
+            Ok((token, Some(fault))) => Some((token, self.note(fault))),
+            Err(error) => {
+                self.fault = Some(error);
+                self.unreported = true;
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, fault: ChainFault) -> bool {
+        self.chain_fault = Some(fault);
+        true
+    }
+
+    #[inline]
+    fn accept(&mut self, token: &Token) {
+        self.next_avail = self.next_avail.advance(token.count, self.layout.size());
+        self.held.add(token.count);
+    }
+
+    #[inline]
+    fn rewind(&mut self, token: Token) {
+        self.next_avail = self.next_avail.retreat(token.count, self.layout.size());
+        self.held.sub(token.count);
+    }
+
+    #[inline]
+    fn complete(&mut self, token: Token, written: u32) {
+        let at = self.next_used;
+        self.next_used = at.advance(token.count, self.layout.size());
+        self.held.sub(token.count);
+        let write = if written == 0 { 0 } else { WRITE };
+        let entry = Pending { slot: at.index(), tail: Tail::new(written, token.id, used_flags(at.wrap()) | write) };
+        if !self.in_order {
+            return self.emit(entry);
+        }
+        // virtio 1.3, 2.8.9: one entry with the last id gives back a run; lengths are lost, so it ends where there is one.
+        match self.run {
+            Some(run) if written == 0 && run.tail.len() == 0 => {
+                self.run = Some(Pending { slot: run.slot, tail: run.tail.with_id(token.id) });
+            }
+            Some(run) => {
+                self.emit(run);
+                self.run = Some(entry);
+            }
+            None => self.run = Some(entry),
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self) -> Notify {
+        if let Some(run) = self.run.take() {
+            self.emit(run);
+        }
+        let Some(first) = self.first.take() else { return Notify::Suppressed };
+        // virtio 1.3, 2.8.6: the first entry's flags last. Partner: the acquire load in the driver's `poll_used`.
+        self.layout.set_tail(first.slot, first.tail);
+        let (old, new) = (self.published, self.next_used);
+        self.published = new;
+        protocol::must_notify(self, old, new)
+    }
+
+    #[inline]
+    fn arm(&mut self) -> bool {
+        protocol::arm(self)
+    }
+
+    #[inline]
+    fn disarm(&mut self) {
+        if !self.silent {
+            self.silent = true;
+            self.layout.set_event(Owner::Device, Event::Never);
+        }
+    }
+
+    fn state(&self) -> QueueState {
+        QueueState(u32::from(self.next_avail.to_bits()) | u32::from(self.next_used.to_bits()) << 16)
+    }
+
+    #[inline]
+    fn size(&self) -> u16 {
+        self.layout.size()
+    }
+
+    fn fault(&self) -> Option<RingError> {
+        self.fault
+    }
+
+    fn chain_fault(&self) -> Option<ChainFault> {
+        self.chain_fault
+    }
+}
+
+impl<A: RingMem> Side for PackedDevice<A> {
+    type Place = Place;
+
+    #[inline]
+    fn fence(&self) {
+        self.layout.full_fence();
+    }
+
+    #[inline]
+    fn peer_wants(&self, old: Place, new: Place) -> bool {
+        match self.layout.event(Owner::Driver) {
+            Event::Always => true,
+            Event::Never => false,
+            Event::At(event) => place::passed(event, old, new, self.layout.size()),
+        }
+    }
+
+    #[inline]
+    fn ask(&mut self) {
+        self.silent = false;
+        let event = if self.event_idx { Event::At(self.next_avail) } else { Event::Always };
+        self.layout.set_event(Owner::Device, event);
+    }
+
+    #[inline]
+    fn has_work(&mut self) -> bool {
+        let tail = self.layout.tail(self.next_avail.index());
+        self.fault.is_none() && self.held() < self.layout.size() && tail.is_avail(self.next_avail.wrap())
+    }
+}
