@@ -52,6 +52,7 @@ impl Rig {
             device: GuestAddr((driver + sizes.driver as u64).next_multiple_of(4)),
             event_idx: false,
             indirect,
+            in_order: false,
         };
         let mut driver = SplitDriver::new(&mem, &config).unwrap();
         if indirect {

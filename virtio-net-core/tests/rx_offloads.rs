@@ -33,7 +33,7 @@ impl FrameSource for One {
 fn place(acked: Features, header: NetHeader) -> Placed {
     let mem = HeapMemory::zeroed(GuestAddr(0), 0x1_0000).unwrap();
     let [desc, driver, device] = [0x1000, 0x2000, 0x3000].map(GuestAddr);
-    let queue = QueueConfig { size: 1, desc, driver, device, event_idx: false, indirect: false };
+    let queue = QueueConfig { size: 1, desc, driver, device, ..QueueConfig::default() };
     let mut guest = SplitDriver::new(&mem, &queue).unwrap();
     guest.add(&[Element { addr: GuestAddr(0x8000), len: 2048, writable: true }]).unwrap();
     assert!(guest.flush().is_needed());

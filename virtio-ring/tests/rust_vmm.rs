@@ -227,6 +227,7 @@ fn mock_config<M: vm_memory::GuestMemory>(mock: &MockSplitQueue<'_, M>, size: u1
         device: GuestAddr(mock.used_addr().0),
         event_idx: false,
         indirect: true,
+        in_order: false,
     }
 }
 

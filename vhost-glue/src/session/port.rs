@@ -42,7 +42,7 @@ impl<P: Port> Session<'_, P> {
         let [desc, driver, device] = self.translate(&addresses)?;
         let event_idx = acked.contains(Features::RING_EVENT_IDX);
         let indirect = acked.contains(Features::RING_INDIRECT_DESC);
-        Ok(Some(QueueConfig { size, desc, driver, device, event_idx, indirect }))
+        Ok(Some(QueueConfig { size, desc, driver, device, event_idx, indirect, in_order: false }))
     }
 
     /// Starts a ring that does not run, if all about it is known.

@@ -76,6 +76,7 @@ pub fn ring(index: u32, acked: Features) -> QueueConfig {
         device: GuestAddr(at + 0x8000),
         event_idx: acked.contains(Features::RING_EVENT_IDX),
         indirect: acked.contains(Features::RING_INDIRECT_DESC),
+        in_order: false,
     }
 }
 

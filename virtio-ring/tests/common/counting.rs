@@ -135,6 +135,26 @@ unsafe impl<A: RingMem> RingMem for WatchedArea<A> {
         // SAFETY: the caller's contract.
         unsafe { self.inner.store_release(off, value) }
     }
+    unsafe fn load32_relaxed(&self, off: usize) -> u32 {
+        self.count(|c| c.load_relaxed += 1);
+        // SAFETY: the caller's contract.
+        unsafe { self.inner.load32_relaxed(off) }
+    }
+    unsafe fn store32_relaxed(&self, off: usize, value: u32) {
+        self.count(|c| c.store_relaxed += 1);
+        // SAFETY: the caller's contract.
+        unsafe { self.inner.store32_relaxed(off, value) }
+    }
+    unsafe fn load64_acquire(&self, off: usize) -> u64 {
+        self.count(|c| c.load_acquire += 1);
+        // SAFETY: the caller's contract.
+        unsafe { self.inner.load64_acquire(off) }
+    }
+    unsafe fn store64_release(&self, off: usize, value: u64) {
+        self.count(|c| c.store_release += 1);
+        // SAFETY: the caller's contract.
+        unsafe { self.inner.store64_release(off, value) }
+    }
     unsafe fn read16(&self, off: usize) -> u16 {
         // SAFETY: the caller's contract.
         let value = unsafe { self.inner.read16(off) };

@@ -48,6 +48,7 @@ pub(crate) fn config(size: u16, event_idx: bool, indirect: bool) -> QueueConfig 
         device: GuestAddr(device),
         event_idx,
         indirect,
+        in_order: false,
     }
 }
 

@@ -187,6 +187,18 @@ unsafe impl RingMem for LoomArea {
         let order = if self.mutant == Mutant::NoRelease { Ordering::Relaxed } else { Ordering::Release };
         self.words.sync(off).store(value, order);
     }
+    unsafe fn load32_relaxed(&self, off: usize) -> u32 {
+        unreachable!("no 32-bit sync word at {off} in a split ring")
+    }
+    unsafe fn store32_relaxed(&self, off: usize, _value: u32) {
+        unreachable!("no 32-bit sync word at {off} in a split ring")
+    }
+    unsafe fn load64_acquire(&self, off: usize) -> u64 {
+        unreachable!("no 64-bit sync word at {off} in a split ring")
+    }
+    unsafe fn store64_release(&self, off: usize, _value: u64) {
+        unreachable!("no 64-bit sync word at {off} in a split ring")
+    }
     unsafe fn read16(&self, off: usize) -> u16 {
         self.words.read(off, 2) as u16
     }

@@ -131,6 +131,7 @@ fn session() -> Option<i32> {
         device: GuestAddr(0x1000),
         event_idx: true,
         indirect: true,
+        in_order: false,
     };
     let mut driver = SplitDriver::new(&mem, &config).ok()?.with_indirect(&mem, GuestAddr(0x2000), 2).ok()?;
     let mut device = SplitDevice::new(&mem, &config, QueueState::default()).ok()?;
