@@ -73,7 +73,8 @@
 //! |---|---|
 //! | `MQ`, `REPLY_ACK`, `CONFIG`, `CONFIGURE_MEM_SLOTS`, `STATUS`, `RESET_DEVICE` | yes |
 //! | started but disabled rings, polling without descriptors, kicks before their descriptor | yes |
-//! | `LOG_SHMFD`, `INFLIGHT_SHMFD`, `BACKEND_REQ`, postcopy, IOTLB, device state | not offered |
+//! | `BACKEND_REQ` | the channel is taken, as User Mode Linux needs it; nothing is sent on it yet |
+//! | `LOG_SHMFD`, `INFLIGHT_SHMFD`, postcopy, IOTLB, device state | not offered |
 //! | packed rings | not yet |
 //!
 //! Only the message structures of the `vhost` crate are used, not its rings and not its request handler.

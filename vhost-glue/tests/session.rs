@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use support::back::Back;
 use support::front::{
-    ADD_MEM_REG, CONFIG, Front, GET_CONFIG, GET_STATUS, MEM_SLOTS, MQ, PROTOCOL, REM_MEM_REG, REPLY_ACK, RESET,
-    RESET_DEVICE, SET_MEM_TABLE, SET_STATUS, SET_VRING_ENABLE, SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM, STATUS,
-    longs, words,
+    ADD_MEM_REG, BACKEND_REQ, CONFIG, Front, GET_CONFIG, GET_STATUS, MEM_SLOTS, MQ, PROTOCOL, REM_MEM_REG, REPLY_ACK,
+    RESET, RESET_DEVICE, SET_BACKEND_REQ_FD, SET_MEM_TABLE, SET_STATUS, SET_VRING_ENABLE, SET_VRING_ERR,
+    SET_VRING_KICK, SET_VRING_NUM, STATUS, longs, words,
 };
 use support::guest::{BASE, Guest, RING, SIZE, USER, event, memfd, ring, take};
 use support::{alone, guest_maps, open_fds, until};
@@ -414,7 +414,11 @@ fn dialect_user_mode_linux() {
     front.tell(support::front::SET_OWNER, &[], &[]);
     let acked = front.number(support::front::GET_FEATURES);
     let offered = front.number(support::front::GET_PROTOCOL_FEATURES);
-    front.tell(support::front::SET_PROTOCOL_FEATURES, &longs(&[offered & (REPLY_ACK | CONFIG)]), &[]);
+    let protocol = offered & (REPLY_ACK | BACKEND_REQ | CONFIG);
+    assert_ne!(protocol & BACKEND_REQ, 0, "without this channel it has no interrupt");
+    front.tell(support::front::SET_PROTOCOL_FEATURES, &longs(&[protocol]), &[]);
+    let (_requests, channel) = std::os::unix::net::UnixStream::pair().unwrap();
+    front.ack(SET_BACKEND_REQ_FD, &[], &[channel.as_fd()]);
     let file = memfd(SIZE);
     for bind in 0..3 {
         for len in [6_usize, 8, 10, 12] {

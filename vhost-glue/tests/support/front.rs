@@ -25,6 +25,7 @@ pub const GET_PROTOCOL_FEATURES: u32 = 15;
 pub const SET_PROTOCOL_FEATURES: u32 = 16;
 pub const GET_QUEUE_NUM: u32 = 17;
 pub const SET_VRING_ENABLE: u32 = 18;
+pub const SET_BACKEND_REQ_FD: u32 = 21;
 pub const GET_CONFIG: u32 = 24;
 pub const SET_CONFIG: u32 = 25;
 pub const RESET_DEVICE: u32 = 34;
@@ -36,6 +37,7 @@ pub const GET_STATUS: u32 = 40;
 
 pub const MQ: u64 = 1;
 pub const REPLY_ACK: u64 = 1 << 3;
+pub const BACKEND_REQ: u64 = 1 << 5;
 pub const CONFIG: u64 = 1 << 9;
 pub const RESET: u64 = 1 << 13;
 pub const MEM_SLOTS: u64 = 1 << 15;
