@@ -79,7 +79,14 @@ impl Bed {
     pub(crate) fn stop(mut self) -> serde_json::Value {
         let Ending { status, lines } = self.daemon.take().unwrap().stop();
         let text = lines.join("\n");
-        println!("{text}");
+        // Of the log, what is worth a look; of the end, all.
+        let mut end = false;
+        for line in &lines {
+            end |= line.starts_with("summary:");
+            if end || line.contains(" WARN ") || line.contains(" ERROR ") {
+                println!("{line}");
+            }
+        }
         assert!(status.is_some_and(|s| s.success()), "daemon: {status:?}\n{text}");
         assert!(!self.socket().exists(), "the socket is left behind");
         let json = std::fs::read(self.folder.path().join("stats.json")).unwrap();

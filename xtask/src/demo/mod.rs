@@ -44,7 +44,7 @@ impl Files {
 
 /// Runs it.
 pub(crate) fn run(kind: Kind, net: NetChoice, root: &Path) -> Result<(), Failure> {
-    let screen = Screen::new();
+    let screen = Screen::default();
     let shop = Workshop::of_repository()?;
     let mut say = |line: &str| screen.say(line);
     let program = Program::build(&mut say)?;
