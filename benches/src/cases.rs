@@ -235,7 +235,7 @@ impl FrameSource for Frames {
 
 fn rx(count: u32, len: usize) -> Outcome {
     let (_poster, mut device) = full()?;
-    let format = RxFormat { header_len: 12, mergeable: true, flags: 0, gso_types: 0, ecn: false };
+    let format = RxFormat { header_len: 12, mergeable: true, flags: 0, gso_types: 0, ecn: false, mtu: None };
     let mut pump = RxPump::new(device.memory, SIZE, format);
     let mut source = Frames { left: count, len, bytes: [7; 1514] };
     let outcome = pump.pump(&mut device.ring, &mut source, &mut Null, u64::MAX).map_err(|(e, _)| e)?;

@@ -18,7 +18,7 @@ pub const MAX_SPEED: u32 = 0x7fff_ffff;
 const MAC: usize = 0;
 const STATUS: usize = 6;
 const PAIRS: usize = 8;
-const MTU: usize = 10;
+pub(crate) const MTU: usize = 10;
 const SPEED: usize = 12;
 const DUPLEX: usize = 16;
 

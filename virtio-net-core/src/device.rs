@@ -100,7 +100,11 @@ impl NetDevice {
     /// How received frames are laid out for this driver.
     #[must_use]
     pub fn rx_format(&self) -> RxFormat {
-        rx_format(self.acked)
+        let mut mtu = [0; 2];
+        self.config.read(crate::config::MTU, &mut mtu);
+        // virtio 1.3, 5.1.4.1: binding once the driver acknowledged it.
+        let mtu = self.acked.contains(Features::MTU).then_some(u16::from_le_bytes(mtu));
+        RxFormat { mtu, ..rx_format(self.acked) }
     }
 
     /// How this driver lays frames out that it sends.

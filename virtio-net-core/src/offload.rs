@@ -16,7 +16,8 @@ pub use gso::{MAX_USO_SEGMENTS, MIN_GSO_SIZE};
 /// Where a checksum can begin at the earliest: behind an Ethernet and the shortest network header.
 pub const MIN_CSUM_START: u16 = 34;
 
-/// How frames for a driver that acknowledged these features look.
+/// How frames for a driver that acknowledged these features look. The MTU is the device's to say:
+/// [`NetDevice::rx_format`](crate::NetDevice::rx_format).
 #[must_use]
 pub fn rx_format(acked: Features) -> RxFormat {
     let mut gso_types = 0;
@@ -35,6 +36,7 @@ pub fn rx_format(acked: Features) -> RxFormat {
         flags: if acked.contains(Features::GUEST_CSUM) { crate::header::DATA_VALID | NEEDS_CSUM } else { 0 },
         gso_types,
         ecn: acked.contains(Features::GUEST_ECN),
+        mtu: None,
     }
 }
 

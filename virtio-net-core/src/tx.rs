@@ -37,7 +37,7 @@ pub struct TxFormat {
 pub struct TxStats {
     /// Frames that the back end took and did not drop.
     pub frames: u64,
-    /// Their bytes, without the header.
+    /// Bytes of all frames that the back end took, those it dropped included; without the header.
     pub bytes: u64,
     /// Bursts: pumps that took something from the ring.
     pub bursts: u64,

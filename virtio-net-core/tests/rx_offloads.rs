@@ -5,7 +5,7 @@ use core::convert::Infallible;
 
 use net_filter::{MacAddr, MacFilter};
 use virtio_net_core::backend::{FrameSource, Placed, RxRoom, Supply};
-use virtio_net_core::rx::RxPump;
+use virtio_net_core::rx::{RxFormat, RxPump};
 use virtio_net_core::{
     DATA_VALID, Features, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM, NetHeader, rx_format,
 };
@@ -14,23 +14,26 @@ use virtio_ring::{DriverRing, Element, GuestAddr, HeapMemory, QueueConfig, Queue
 const OWN: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
 /// Offers one frame with this header.
-struct One(NetHeader, Option<Placed>);
+struct One<'f>(NetHeader, &'f [u8], Option<Placed>);
 
-impl FrameSource for One {
+impl FrameSource for One<'_> {
     type Error = Infallible;
 
     fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, Infallible> {
-        let mut frame = [0; 200];
-        for (to, from) in frame.iter_mut().zip(OWN.0) {
-            *to = from;
-        }
-        self.1 = Some(room.put(&self.0, &frame));
+        self.2 = Some(room.put(&self.0, self.1));
         Ok(Supply::Dry)
     }
 }
 
 /// What becomes of a frame with this header.
 fn place(acked: Features, header: NetHeader) -> Placed {
+    let mut frame = [0; 200];
+    frame[..6].copy_from_slice(&OWN.0);
+    place_frame(rx_format(acked), header, &frame)
+}
+
+/// What becomes of this frame.
+fn place_frame(format: RxFormat, header: NetHeader, frame: &[u8]) -> Placed {
     let mem = HeapMemory::zeroed(GuestAddr(0), 0x1_0000).unwrap();
     let [desc, driver, device] = [0x1000, 0x2000, 0x3000].map(GuestAddr);
     let queue = QueueConfig { size: 1, desc, driver, device, ..QueueConfig::default() };
@@ -38,9 +41,9 @@ fn place(acked: Features, header: NetHeader) -> Placed {
     guest.add(&[Element { addr: GuestAddr(0x8000), len: 2048, writable: true }]).unwrap();
     assert!(guest.flush().is_needed());
     let mut ring = SplitDevice::new(&mem, &queue, QueueState::default()).unwrap();
-    let mut one = One(header, None);
-    RxPump::new(mem, 1, rx_format(acked)).pump(&mut ring, &mut one, &mut MacFilter::new(OWN), 1).unwrap();
-    let placed = one.1.unwrap();
+    let mut one = One(header, frame, None);
+    RxPump::new(mem, 1, format).pump(&mut ring, &mut one, &mut MacFilter::new(OWN), 1).unwrap();
+    let placed = one.2.unwrap();
     assert_eq!(guest.poll_used().unwrap().is_some(), placed == Placed::Delivered, "a rejected frame uses no buffer");
     placed
 }
@@ -94,5 +97,42 @@ fn n32_n33_n43_n46_n49_what_is_not_implemented_is_never_shown() {
         let header =
             NetHeader { flags: NEEDS_CSUM, gso_type, hdr_len: 54, gso_size: 64, csum_start: 34, csum_offset: 16 };
         assert_eq!(place(acked, header), Placed::Dropped, "type {gso_type:#x}");
+    }
+}
+
+#[test]
+fn n42_a_large_frame_has_a_size_and_lacks_its_checksum() {
+    let acked = Features::VERSION_1 | Features::GUEST_CSUM | Features::GUEST_TSO4 | Features::GUEST_ECN;
+    let good = NetHeader { flags: NEEDS_CSUM, gso_type: GSO_TCPV4, gso_size: 1000, csum_start: 34, ..NetHeader::NONE };
+    assert_eq!(place(acked, good), Placed::Delivered);
+    for bad in [
+        NetHeader { gso_size: 0, ..good },
+        NetHeader { flags: 0, ..good },
+        NetHeader { flags: DATA_VALID, ..good },
+        NetHeader { gso_type: GSO_ECN, ..good },
+    ] {
+        assert_eq!(place(acked, bad), Placed::Dropped, "{bad:?}");
+    }
+}
+
+#[test]
+fn n4_no_frame_beyond_the_mtu_unless_it_is_to_be_segmented() {
+    let tagged = [[0x81, 0, 0, 5], [0x88, 0xa8, 0, 5]];
+    for (mtu, tags, len, wanted) in [
+        (None, 0, 186 + 15, Placed::Delivered),
+        (Some(186), 0, 200, Placed::Delivered),
+        (Some(185), 0, 200, Placed::Dropped),
+        (Some(182), 1, 200, Placed::Delivered),
+        (Some(181), 1, 200, Placed::Dropped),
+        (Some(178), 2, 200, Placed::Delivered),
+        (Some(177), 2, 200, Placed::Dropped),
+    ] {
+        let mut frame = vec![0; len];
+        frame[..6].copy_from_slice(&OWN.0);
+        for (i, tag) in tagged.iter().take(tags).rev().enumerate() {
+            frame[12 + 4 * i..16 + 4 * i].copy_from_slice(tag);
+        }
+        let format = RxFormat { mtu, ..rx_format(Features::VERSION_1) };
+        assert_eq!(place_frame(format, NetHeader::NONE, &frame), wanted, "MTU {mtu:?}, {tags} tags, {len} bytes");
     }
 }

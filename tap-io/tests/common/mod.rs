@@ -62,6 +62,7 @@ fn rx_format(acked: Features) -> RxFormat {
         flags: if acked.contains(Features::GUEST_CSUM) { NEEDS_CSUM | DATA_VALID } else { 0 },
         gso_types,
         ecn: acked.contains(Features::GUEST_ECN),
+        mtu: None,
     }
 }
 

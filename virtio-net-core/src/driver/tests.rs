@@ -80,8 +80,14 @@ fn guest(size: u16, acked: Features) -> Guest {
     let rx_driver = SplitDriver::new(&mem, &rx).unwrap();
     let tx_driver = SplitDriver::new(&mem, &tx).unwrap();
     let header_len = acked.header_len();
-    let format =
-        RxFormat { header_len, mergeable: acked.contains(Features::MRG_RXBUF), flags: 0, gso_types: 0, ecn: false };
+    let format = RxFormat {
+        header_len,
+        mergeable: acked.contains(Features::MRG_RXBUF),
+        flags: 0,
+        gso_types: 0,
+        ecn: false,
+        mtu: None,
+    };
     Guest {
         driver: NetDriver::new(mem.clone(), rx_driver, tx_driver, &plan, acked).unwrap(),
         rx: SplitDevice::new(&mem, &rx, QueueState::default()).unwrap(),

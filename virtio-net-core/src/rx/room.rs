@@ -2,12 +2,13 @@
 
 use alloc::vec::Vec;
 
+use net_filter::FrameHead;
 use smallvec::SmallVec;
 use virtio_ring::{Chain, GuestSlice, View};
 
 use super::RxStats;
 use crate::backend::{HEAD_LEN, MAX_FRAME};
-use crate::header::{BACKEND_HEADER_LEN, NetHeader};
+use crate::header::{BACKEND_HEADER_LEN, GSO_ECN, GSO_NONE, NEEDS_CSUM, NetHeader};
 
 /// What became of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,11 +49,16 @@ pub struct RxFormat {
     pub gso_types: u8,
     /// The driver takes `gso_type` with the ECN bit.
     pub ecn: bool,
+    /// Longest packet that is not to be segmented, in bytes behind the Ethernet header and its tags: the MTU, if that was
+    /// acknowledged.
+    pub mtu: Option<u16>,
 }
 
 /// Chains that were filled: bytes written to each, from the front of the view.
 pub(super) type Filled = Vec<u32>;
 
+/// Bytes of an Ethernet header without tags.
+const ETHERNET: usize = 14;
 /// Longest header: with a hash.
 const MAX_HEADER: usize = 20;
 
@@ -208,7 +214,7 @@ impl<'a> RxRoom<'a> {
             self.stats.filtered = self.stats.filtered.wrapping_add(1);
             return Placed::Filtered;
         }
-        if len > MAX_FRAME || !self.shows(header) {
+        if len > MAX_FRAME || !self.shows(header, head, len) {
             self.stats.dropped = self.stats.dropped.wrapping_add(1);
             return Placed::Dropped;
         }
@@ -245,13 +251,26 @@ impl<'a> RxRoom<'a> {
         }
     }
 
-    /// True if the driver acknowledged every offload that the header names.
+    /// True if the driver may be given a frame like this (virtio 1.3, 5.1.6.4.1 and 5.1.4.1).
     #[inline]
-    fn shows(&self, header: &NetHeader) -> bool {
-        let kind = header.gso_type & !crate::header::GSO_ECN;
-        header.flags & !self.format.flags == 0
-            && (kind == 0 || (kind < 8 && self.format.gso_types & 1_u8.wrapping_shl(kind.into()) != 0))
-            && (header.gso_type & crate::header::GSO_ECN == 0 || self.format.ecn)
+    fn shows(&self, header: &NetHeader, head: &[u8], len: usize) -> bool {
+        if header.flags & !self.format.flags != 0 {
+            return false;
+        }
+        if header.gso_type != GSO_NONE {
+            return self.shows_gso(header);
+        }
+        self.format.mtu.is_none_or(|mtu| len <= usize::from(mtu).saturating_add(ETHERNET) || fits_mtu(mtu, head, len))
+    }
+
+    /// True if the driver acknowledged the kind of large frame, and the header has what goes with one.
+    fn shows_gso(&self, header: &NetHeader) -> bool {
+        let kind = header.gso_type & !GSO_ECN;
+        kind < 8
+            && self.format.gso_types & 1_u8.wrapping_shl(kind.into()) != 0
+            && (header.gso_type & GSO_ECN == 0 || self.format.ecn)
+            && header.flags & NEEDS_CSUM != 0
+            && header.gso_size != 0
     }
 
     /// The chains that `total` bytes take.
@@ -378,4 +397,10 @@ impl<'a> RxRoom<'a> {
             }
         }
     }
+}
+
+/// True if a frame that is too long for a plain Ethernet header is so because of its VLAN tags.
+#[cold]
+fn fits_mtu(mtu: u16, head: &[u8], len: usize) -> bool {
+    FrameHead::parse(head).is_some_and(|frame| len <= usize::from(mtu).saturating_add(frame.l3))
 }
