@@ -60,7 +60,7 @@ impl Front {
     /// The token of the chain, if it takes one slot.
     #[inline]
     pub(crate) const fn token(&self) -> Token {
-        Token { id: self.head, count: 1 }
+        Token::new(self.head, 1, Descriptor::from_words(self.words).flags & WRITE != 0)
     }
 
     /// The chain's only element, if it is one direct descriptor. Such a chain breaks no rule that binds several.
@@ -82,6 +82,12 @@ impl<'s, S: ChainSink> Walk<'s, S> {
     #[inline]
     pub(crate) fn new(sink: &'s mut S) -> Self {
         Self { sink, writable: false, bytes: 0 }
+    }
+
+    /// True if the last element was writable.
+    #[inline]
+    pub(crate) const fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Checks one element and hands it on.

@@ -88,11 +88,19 @@ pub enum RingError {
         /// The size asked for.
         size: u16,
     },
-    /// Set-up: a restored place outside of the ring.
-    #[error("restored offset {offset} is not below the queue size {size}")]
-    PackedState {
-        /// The restored offset.
-        offset: u16,
+    /// Set-up: a restored next-available place outside of the ring.
+    #[error("restored next-available place {avail:#06x} has an offset that is not below the queue size {size}")]
+    PackedAvail {
+        /// The restored available offset and wrap counter.
+        avail: u16,
+        /// The queue size.
+        size: u16,
+    },
+    /// Set-up: a restored next-used place outside of the ring.
+    #[error("restored next-used place {used:#06x} has an offset that is not below the queue size {size}")]
+    PackedUsed {
+        /// The restored used offset and wrap counter.
+        used: u16,
         /// The queue size.
         size: u16,
     },

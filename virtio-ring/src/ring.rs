@@ -32,8 +32,31 @@ pub trait ChainSink {
 pub struct Token {
     /// Split: the head's index. Packed: the buffer id.
     pub(crate) id: u16,
+    /// Slots of the ring that the chain takes, less one; and [`Token::WRITABLE`].
+    pub(crate) shape: u16,
+}
+
+impl Token {
+    const WRITABLE: u16 = 1 << 15;
+
+    /// A chain of `count` slots, from 1 to 32768.
+    #[inline]
+    pub(crate) const fn new(id: u16, count: u16, writable: bool) -> Self {
+        Self { id, shape: count.wrapping_sub(1) | if writable { Self::WRITABLE } else { 0 } }
+    }
+
     /// Slots of the ring that the chain takes.
-    pub(crate) count: u16,
+    #[inline]
+    pub(crate) const fn count(&self) -> u16 {
+        (self.shape & !Self::WRITABLE).wrapping_add(1)
+    }
+
+    /// True if the device could write to the chain. In order, the used entry of any other chain may be skipped (virtio
+    /// 1.3, 2.7.9 and 2.8.9): what is skipped counts as written to its last byte.
+    #[inline]
+    pub(crate) const fn is_writable(&self) -> bool {
+        self.shape & Self::WRITABLE != 0
+    }
 }
 
 /// Whether the peer wants to be told.

@@ -9,12 +9,30 @@ use crate::mem::{GuestMemory, RingMem};
 use crate::protocol::{self, Side};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
-/// Used entries that are written but not visible, and the run that is still growing.
+/// A used entry that is not written yet.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    /// Where the first entry goes: its flags are what makes all of them visible, so they are stored last.
     slot: u16,
     tail: Tail,
+}
+
+impl Pending {
+    #[inline]
+    const fn new(at: Place, id: u16, written: u32) -> Self {
+        let write = if written == 0 { 0 } else { WRITE };
+        Self { slot: at.index(), tail: Tail::new(written, id, used_flags(at.wrap()) | write) }
+    }
+}
+
+/// In order: the used entry that goes on growing as long as its last chain may be skipped.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    at: Place,
+    /// Id of the last chain.
+    last: u16,
+    written: u32,
+    /// The last chain has nothing to write to.
+    skippable: bool,
 }
 
 /// The device's side of a packed ring.
@@ -30,10 +48,9 @@ pub struct PackedDevice<A> {
     published: Place,
     /// Slots of chains that were accepted and not completed.
     held: Cursor,
-    /// The first entry since the last publication.
+    /// The first entry since the last publication: its flags make all of them visible, so they are stored last.
     first: Option<Pending>,
-    /// In order: the last entry, which goes on growing as long as nothing is written to the chains.
-    run: Option<Pending>,
+    run: Option<Run>,
     event_idx: bool,
     indirect: bool,
     in_order: bool,
@@ -55,8 +72,8 @@ impl<A: RingMem> PackedDevice<A> {
         let layout = Layout::map(mem, config)?;
         let size = config.size;
         let (avail, used) = (state.0 as u16, (state.0 >> 16) as u16);
-        let place = |bits| Place::from_bits(bits, size).ok_or(RingError::PackedState { offset: bits & 0x7fff, size });
-        let (next_avail, next_used) = (place(avail)?, place(used)?);
+        let next_avail = Place::from_bits(avail, size).ok_or(RingError::PackedAvail { avail, size })?;
+        let next_used = Place::from_bits(used, size).ok_or(RingError::PackedUsed { used, size })?;
         let held = next_avail.since(next_used, size);
         if held > size.into() {
             return Err(RingError::PackedOrder { avail, used, size });
@@ -90,7 +107,7 @@ impl<A: RingMem> PackedDevice<A> {
     fn steps<M: GuestMemory, S: ChainSink>(
         &self,
         mem: &M,
-        mut walk: Walk<'_, S>,
+        walk: &mut Walk<'_, S>,
         front: &Front,
     ) -> Result<(Token, Option<ChainFault>), RingError> {
         let size = self.layout.size();
@@ -101,10 +118,11 @@ impl<A: RingMem> PackedDevice<A> {
         for count in 1..=most {
             let d = Descriptor::from_words(words);
             if fault.is_none() {
-                fault = self.descriptor(mem, &mut walk, d).err();
+                fault = self.descriptor(mem, walk, d).err();
             }
             if d.flags & NEXT == 0 {
-                return Ok((Token { id, count }, fault));
+                // What is behind a fault is not known.
+                return Ok((Token::new(id, count, fault.is_some() || walk.is_writable()), fault));
             }
             at = at.advance(1, size);
             let tail = self.layout.tail(at.index());
@@ -138,6 +156,19 @@ impl<A: RingMem> PackedDevice<A> {
             self.layout.set_tail(entry.slot, entry.tail);
         }
     }
+
+    /// virtio 1.3, 2.8.9: one entry with the last id gives back a run; what is skipped counts as used completely.
+    #[inline]
+    fn extend(&mut self, chain: Run) {
+        self.run = Some(match self.run {
+            Some(run) if run.skippable => Run { at: run.at, ..chain },
+            Some(run) => {
+                self.emit(Pending::new(run.at, run.last, run.written));
+                chain
+            }
+            None => chain,
+        });
+    }
 }
 
 impl<A: RingMem> DeviceRing for PackedDevice<A> {
@@ -162,7 +193,7 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
 
     #[inline(never)]
     fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
-        match self.steps(mem, Walk::new(sink), front) {
+        match self.steps(mem, &mut Walk::new(sink), front) {
             Ok((token, None)) => Some((token, false)),
             Ok((token, Some(fault))) => Some((token, self.note(fault))),
             Err(error) => {
@@ -181,43 +212,32 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
 
     #[inline]
     fn accept(&mut self, token: &Token) {
-        self.next_avail = self.next_avail.advance(token.count, self.layout.size());
-        self.held.add(token.count);
+        self.next_avail = self.next_avail.advance(token.count(), self.layout.size());
+        self.held.add(token.count());
     }
 
     #[inline]
     fn rewind(&mut self, token: Token) {
-        self.next_avail = self.next_avail.retreat(token.count, self.layout.size());
-        self.held.sub(token.count);
+        self.next_avail = self.next_avail.retreat(token.count(), self.layout.size());
+        self.held.sub(token.count());
     }
 
     #[inline]
     fn complete(&mut self, token: Token, written: u32) {
         let at = self.next_used;
-        self.next_used = at.advance(token.count, self.layout.size());
-        self.held.sub(token.count);
-        let write = if written == 0 { 0 } else { WRITE };
-        let entry = Pending { slot: at.index(), tail: Tail::new(written, token.id, used_flags(at.wrap()) | write) };
-        if !self.in_order {
-            return self.emit(entry);
-        }
-        // virtio 1.3, 2.8.9: one entry with the last id gives back a run; lengths are lost, so it ends where there is one.
-        match self.run {
-            Some(run) if written == 0 && run.tail.len() == 0 => {
-                self.run = Some(Pending { slot: run.slot, tail: run.tail.with_id(token.id) });
-            }
-            Some(run) => {
-                self.emit(run);
-                self.run = Some(entry);
-            }
-            None => self.run = Some(entry),
+        self.next_used = at.advance(token.count(), self.layout.size());
+        self.held.sub(token.count());
+        if self.in_order {
+            self.extend(Run { at, last: token.id, written, skippable: !token.is_writable() });
+        } else {
+            self.emit(Pending::new(at, token.id, written));
         }
     }
 
     #[inline]
     fn flush(&mut self) -> Notify {
         if let Some(run) = self.run.take() {
-            self.emit(run);
+            self.emit(Pending::new(run.at, run.last, run.written));
         }
         let Some(first) = self.first.take() else { return Notify::Suppressed };
         // virtio 1.3, 2.8.6: the first entry's flags last. Partner: the acquire load in the driver's `poll_used`.

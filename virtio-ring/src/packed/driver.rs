@@ -22,13 +22,6 @@ struct Slot {
     room: u32,
 }
 
-/// In order: a used entry that gives back all chains up to `last`.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    last: u16,
-    len: u32,
-}
-
 /// The driver's side of a packed ring.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -49,7 +42,8 @@ pub struct PackedDriver<A> {
     /// In order: id of the oldest and of the newest outstanding chain.
     oldest: u16,
     newest: u16,
-    run: Option<Run>,
+    /// In order: a used entry that gives back all chains up to its id.
+    run: Option<Tail>,
     event_idx: bool,
     in_order: bool,
     silent: bool,
@@ -156,17 +150,23 @@ impl<A: RingMem> PackedDriver<A> {
         (tail.is_used(self.next_used.wrap()) && outstanding > 0).then_some(tail)
     }
 
-    /// Takes back the chain with this id.
+    /// Takes back the chain with this id; `entry` says how much was written to it, all if there is none.
     #[inline]
-    fn reap(&mut self, id: u16, len: u32) -> Result<Used, RingError> {
+    fn reap(&mut self, id: u16, entry: Option<Tail>) -> Result<Used, RingError> {
         let size = self.layout.size();
         let outstanding = self.published.since(self.next_used, size);
         let free_id = self.free_id;
         let slot = self.slots.get_mut(usize::from(id)).filter(|s| s.count != 0 && u32::from(s.count) <= outstanding);
         let Some(slot) = slot else { return Err(self.fail(RingError::UsedId { id: id.into() })) };
+        let mut len = entry.map_or(slot.room, Tail::len);
         if len > slot.room {
             let room = slot.room;
-            return Err(self.fail(RingError::UsedLen { id, room, len }));
+            // virtio 1.3, 2.8.4: without WRITE the length is reserved. DPDK leaves there what was. QEMU leaves WRITE
+            // out, so a length that can be is one all the same.
+            if entry.is_some_and(|e| e.flags() & WRITE != 0) {
+                return Err(self.fail(RingError::UsedLen { id, room, len }));
+            }
+            len = 0;
         }
         let count = core::mem::take(&mut slot.count);
         self.oldest = slot.next;
@@ -179,12 +179,12 @@ impl<A: RingMem> PackedDriver<A> {
 
     /// Goes on with a run of chains that one entry gave back.
     #[inline]
-    fn reap_run(&mut self, run: Run) -> Result<Used, RingError> {
+    fn reap_run(&mut self, run: Tail) -> Result<Used, RingError> {
         let id = self.oldest;
-        let last = id == run.last;
+        let last = id == run.id();
         self.run = if last { None } else { Some(run) };
-        // Of all but the last chain of a run the lengths are not known (virtio 1.3, 2.8.9): nothing was written.
-        self.reap(id, if last { run.len } else { 0 })
+        // virtio 1.3, 2.8.9: what a run skips was used completely.
+        self.reap(id, last.then_some(run))
     }
 }
 
@@ -241,12 +241,12 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
         }
         let Some(tail) = self.next_is_used().filter(|_| self.fault.is_none()) else { return Ok(None) };
         if !self.in_order {
-            return self.reap(tail.id(), tail.len()).map(Some);
+            return self.reap(tail.id(), Some(tail)).map(Some);
         }
         if self.slot(tail.id()).count == 0 {
             return Err(self.fail(RingError::UsedId { id: tail.id().into() }));
         }
-        self.reap_run(Run { last: tail.id(), len: tail.len() }).map(Some)
+        self.reap_run(tail).map(Some)
     }
 
     #[inline]

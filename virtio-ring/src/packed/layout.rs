@@ -54,12 +54,6 @@ impl Tail {
         (self.0 >> 48) as u16
     }
 
-    /// The same with another id.
-    #[inline]
-    pub(super) const fn with_id(self, id: u16) -> Self {
-        Self::new(self.len(), id, self.flags())
-    }
-
     /// The descriptor with its address, in the words of a split ring's: length, flags.
     #[inline]
     pub(super) const fn words(self, addr: u64) -> (u64, u64) {

@@ -8,7 +8,7 @@ use crate::mem::{GuestMemory, RingMem};
 use crate::protocol::{self, Side};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
-/// In order: the used entry that goes on growing as long as nothing is written to the chains.
+/// In order: the used entry that goes on growing as long as its last chain may be skipped.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     /// The entry's index.
@@ -16,6 +16,8 @@ struct Run {
     /// Head of the last chain.
     last: u16,
     written: u32,
+    /// The last chain has nothing to write to.
+    skippable: bool,
 }
 
 /// The device's side of a split ring.
@@ -104,11 +106,11 @@ impl<A: RingMem> SplitDevice<A> {
         self.avail_idx = self.next_avail;
     }
 
-    /// virtio 1.3, 2.7.9: one entry with the last head gives back a run; lengths are lost, so it ends where there is one.
+    /// virtio 1.3, 2.7.9: one entry with the last head gives back a run; what is skipped counts as used completely.
     #[inline]
     fn extend(&mut self, chain: Run) {
         self.run = Some(match self.run {
-            Some(run) if run.written == 0 && chain.written == 0 => Run { last: chain.last, ..run },
+            Some(run) if run.skippable => Run { at: run.at, ..chain },
             Some(run) => {
                 self.layout.set_used_entry(run.at, run.last.into(), run.written);
                 chain
@@ -122,7 +124,7 @@ impl<A: RingMem> SplitDevice<A> {
     fn steps<M: GuestMemory, S: ChainSink>(
         &self,
         mem: &M,
-        mut walk: Walk<'_, S>,
+        walk: &mut Walk<'_, S>,
         mut d: Descriptor,
     ) -> Result<(), ChainFault> {
         let size = self.layout.size();
@@ -171,11 +173,13 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 
     #[inline(never)]
     fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
-        let faulty = match self.steps(mem, Walk::new(sink), Descriptor::from_words(front.words)) {
+        let mut walk = Walk::new(sink);
+        let faulty = match self.steps(mem, &mut walk, Descriptor::from_words(front.words)) {
             Ok(()) => false,
             Err(fault) => self.note(fault),
         };
-        Some((front.token(), faulty))
+        // What is behind a fault is not known.
+        Some((Token::new(front.head, 1, faulty || walk.is_writable()), faulty))
     }
 
     #[cold]
@@ -203,7 +207,7 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
         let at = self.next_used.get();
         self.next_used.add(1);
         if self.in_order {
-            self.extend(Run { at, last: token.id, written });
+            self.extend(Run { at, last: token.id, written, skippable: !token.is_writable() });
         } else {
             self.layout.set_used_entry(at, token.id.into(), written);
         }

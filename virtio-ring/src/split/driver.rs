@@ -166,12 +166,14 @@ impl<A: RingMem> SplitDriver<A> {
         self.free.add(count);
     }
 
-    /// Takes back the chain at `head`; returns how many descriptors it took.
+    /// Takes back the chain at `head`, of which `len` bytes were written, all if that is `None`; returns how many
+    /// descriptors it took.
     #[inline]
-    fn reap(&mut self, head: u32, len: u32) -> Result<(Handle, u16), RingError> {
+    fn reap(&mut self, head: u32, len: Option<u32>) -> Result<(Used, u16), RingError> {
         let slot = usize::try_from(head).ok().and_then(|i| self.slots.get_mut(i)).filter(|s| s.count != 0);
         let Some(slot) = slot else { return Err(self.fail(RingError::UsedId { id: head })) };
         let id = head as u16; // below the queue size
+        let len = len.unwrap_or(slot.room);
         if len > slot.room {
             let room = slot.room;
             return Err(self.fail(RingError::UsedLen { id, room, len }));
@@ -179,7 +181,7 @@ impl<A: RingMem> SplitDriver<A> {
         let count = core::mem::take(&mut slot.count);
         self.next_used.add(1);
         self.outstanding.sub(1);
-        Ok((Handle(id), count))
+        Ok((Used { handle: Handle(id), len }, count))
     }
 
     /// Takes back the oldest chain, of the run that is under way or of a new one.
@@ -190,9 +192,8 @@ impl<A: RingMem> SplitDriver<A> {
         });
         let head = self.oldest.get();
         let last = run.last == u32::from(head);
-        // Of all but the last chain of a run the lengths are not known: nothing was written.
-        let len = if last { run.len } else { 0 };
-        let (handle, count) = self.reap(head.into(), len)?;
+        // virtio 1.3, 2.7.9: what a run skips was used completely.
+        let (used, count) = self.reap(head.into(), last.then_some(run.len))?;
         self.free.add(count);
         self.oldest = Cursor::new(head.wrapping_add(count) & self.layout.size().wrapping_sub(1));
         self.run = (!last).then_some(run);
@@ -200,7 +201,7 @@ impl<A: RingMem> SplitDriver<A> {
             // The index ended before the chain that the entry names.
             return Err(self.fail(RingError::UsedId { id: run.last }));
         }
-        Ok(Used { handle, len })
+        Ok(used)
     }
 
     /// Writes a chain of direct descriptors; returns its head.
@@ -272,9 +273,9 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
             return self.reap_in_order().map(Some);
         }
         let (id, len) = self.layout.used_entry(self.next_used.get());
-        let (handle, count) = self.reap(id, len)?;
-        self.release(handle.0, count);
-        Ok(Some(Used { handle, len }))
+        let (used, count) = self.reap(id, Some(len))?;
+        self.release(used.handle.0, count);
+        Ok(Some(used))
     }
 
     #[inline]

@@ -13,3 +13,4 @@ pub(crate) mod counting;
 pub(crate) mod guest;
 #[cfg(not(miri))]
 pub(crate) mod loomed;
+pub(crate) mod peers;
