@@ -3,7 +3,9 @@
 use virtio_net_core::{Features, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, NetHeader};
 
 use crate::bytes::{array, be16, fold, set, sum};
-use crate::packet::{Kind, Odd, Packet, TCP, UDP, UDP_HEADER, ipv4_header_is_sound, parse, seal_ipv4, stretch};
+use crate::packet::{
+    Kind, Odd, Packet, TCP, UDP, UDP_HEADER, ipv4_header_is_sound, option, parse, seal_ipv4, stretch,
+};
 use crate::phy::{Frame, LargeSegments};
 use crate::stats::DropReason;
 
@@ -11,6 +13,7 @@ const TCP_HEADER: usize = 20;
 const SYN: u8 = 0x02;
 const TCP_CSUM: usize = 16;
 const UDP_CSUM: usize = 6;
+const OPTION_MSS: u8 = 2;
 /// Datagrams that one frame may become, as in Linux.
 const MOST_DATAGRAMS: usize = 128;
 /// FIN and PSH: only the last segment carries them.
@@ -168,14 +171,9 @@ pub(crate) const fn headers(packet: &Packet) -> u16 {
 
 /// The maximum segment size among TCP options: where it is, and its value.
 pub(crate) fn mss_option(options: &[u8]) -> Option<(usize, u16)> {
-    let mut at = 0_usize;
-    loop {
-        match options.get(at..)? {
-            [] | [0, ..] | [_] => return None,
-            [1, ..] => at = at.saturating_add(1),
-            [2, 4, high, low, ..] => return Some((at.saturating_add(2), u16::from_be_bytes([*high, *low]))),
-            [_, len, ..] => at = at.saturating_add(usize::from(*len).max(2)),
-        }
+    match option(options, OPTION_MSS)? {
+        (at, [high, low]) => Some((at, u16::from_be_bytes([*high, *low]))),
+        _ => None,
     }
 }
 

@@ -158,6 +158,25 @@ impl Packet {
     }
 }
 
+/// A TCP option of this kind: where its data is among the options, and the data.
+pub(crate) fn option(options: &[u8], kind: u8) -> Option<(usize, &[u8])> {
+    let mut at = 0_usize;
+    loop {
+        match options.get(at..)? {
+            [] | [0, ..] | [_] => return None,
+            [1, ..] => at = at.saturating_add(1),
+            [found, len, ..] => {
+                let end = at.saturating_add(usize::from(*len).max(2));
+                let start = at.saturating_add(2);
+                if *found == kind {
+                    return Some((start, options.get(start..end)?));
+                }
+                at = end;
+            }
+        }
+    }
+}
+
 /// Addresses of a frame to be made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Route {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketSet};
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr};
 use virtio_net_core::backend::TxFrame;
@@ -44,7 +44,7 @@ pub(crate) struct Stack {
 impl Stack {
     pub(crate) fn new(config: UserNetConfig) -> Self {
         let began = Instant::now();
-        let rx = FrameQueue::new(4, 1 << 20);
+        let rx = FrameQueue::new(8, 1 << 20);
         let tx = FrameQueue::new(config.max_backlog, BACKLOG_BYTES);
         let mut device = QueueDevice::new(rx, tx, LargeSegments::default());
         let iface = interface(&config, &mut device, began);
@@ -224,9 +224,12 @@ impl Stack {
     fn feed(&mut self, mut frame: Frame) {
         // Whatever a guest claims: without segmentation nothing longer than the MTU is sent to it.
         offload::clamp_mss(&mut frame, self.config.mtu());
-        let opening = match parse(frame.bytes()) {
-            Ok(Kind::Ip(packet)) => Opening::read(frame.bytes(), &packet),
-            _ => None,
+        let (opening, missed) = match parse(frame.bytes()) {
+            Ok(Kind::Ip(packet)) => (
+                Opening::read(frame.bytes(), &packet),
+                self.connections.heard(frame.bytes(), &packet, Instant::now()),
+            ),
+            _ => (None, None),
         };
         if let Some(opening) = &opening
             && !self.connections.open(&mut self.sockets, opening)
@@ -238,11 +241,32 @@ impl Stack {
         self.iface.poll_ingress_single(now, &mut self.device, &mut self.sockets);
         if opening.is_some() {
             self.connections.settle(&mut self.sockets);
+        } else if let Some(connection) = missed {
+            self.repeat(connection);
         }
+    }
+
+    /// Makes smoltcp repeat what the guest has not acknowledged.
+    fn repeat(&mut self, connection: usize) {
+        let queue = &mut self.device.rx;
+        self.connections.duplicates(connection, |bytes| {
+            let mut frame = queue.take();
+            frame.set_len(bytes.len());
+            frame.bytes_mut().copy_from_slice(bytes);
+            queue.push(frame);
+        });
+        let now = self.now();
+        while self.iface.poll_ingress_single(now, &mut self.device, &mut self.sockets) != PollIngressSingleResult::None {}
     }
 
     /// Does everything that is due. True if there are frames for the guest.
     pub(crate) fn poll(&mut self) -> bool {
+        // While frames wait for the guest it cannot have lost them.
+        while self.device.tx.is_empty()
+            && let Some(late) = self.connections.overdue(&self.sockets, Instant::now())
+        {
+            self.repeat(late);
+        }
         self.connections.serve(&mut self.sockets, &mut self.stats);
         self.udp.send(&mut self.device.tx, &mut self.stats);
         let now = self.now();
@@ -260,7 +284,7 @@ impl Stack {
                 Ok(Kind::Ip(packet)) if packet.protocol == TCP => {
                     offload::clamp_mss(&mut frame, self.config.mtu());
                     let fits = self.config.mtu().saturating_sub(offload::headers(&packet));
-                    self.connections.mss(frame.bytes(), &packet).min(fits)
+                    self.connections.sent(frame.bytes(), &packet, Instant::now()).min(fits)
                 }
                 _ => u16::MAX,
             };
@@ -311,8 +335,10 @@ impl Stack {
             return None;
         }
         let now = self.now();
-        let delay = self.iface.poll_delay(now, &self.sockets)?;
-        Some(Duration::from_micros(delay.total_micros()).max(SHORTEST_SLEEP))
+        let timer = self.iface.poll_delay(now, &self.sockets).map(|delay| Duration::from_micros(delay.total_micros()));
+        let due = self.connections.due(&self.sockets).map(|due| due.saturating_duration_since(Instant::now()));
+        let delay = timer.into_iter().chain(due).min()?;
+        Some(delay.max(SHORTEST_SLEEP))
     }
 
     pub(crate) fn stats(&self) -> UserNetStats {

@@ -3,9 +3,11 @@
 //! A socket listens only while the segment that opens its connection is being looked at. So nobody can use listeners
 //! up, and when all sockets are taken the oldest connection that was never established makes room.
 
+mod recovery;
 mod service;
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -14,16 +16,13 @@ use smoltcp::time::Duration;
 use crate::offload::mss_option;
 use crate::packet::{Packet, TCP};
 use crate::stats::{Service, UserNetStats};
+use recovery::Recovery;
 use service::Job;
 
 /// A connection whose guest says nothing for this long is given up.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// A guest that says nothing is asked whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// The same while data is on its way. smoltcp 0.14 turns its retransmission timer off when a window that was closed
-/// opens again, also by less than what is on its way and was dropped: nothing would ever be sent again. The answers to
-/// three probes make it retransmit. While its timers are as they should be, there are no probes.
-const STUCK_PROBE: Duration = Duration::from_millis(20);
 /// Send or receive buffer of the direction that carries little.
 const SMALL: usize = 4096;
 /// What smoltcp takes for the MSS of a peer that names none, and the least that it believes.
@@ -55,6 +54,7 @@ struct Slot {
     mss: u16,
     established: bool,
     job: Job,
+    recovery: Recovery,
 }
 
 /// The connections.
@@ -147,6 +147,7 @@ impl Connections {
             mss: opening.mss,
             established: false,
             job: Job::new(opening.service),
+            recovery: Recovery::default(),
         });
         listens
     }
@@ -160,7 +161,8 @@ impl Connections {
         let mut socket = Socket::new(SocketBuffer::new(vec![0; rx]), SocketBuffer::new(vec![0; tx]));
         socket.set_timeout(Some(TIMEOUT));
         socket.set_keep_alive(Some(KEEP_ALIVE));
-        socket.set_nagle_enabled(false);
+        // Remainders of a stream without end would cost a guest a buffer each: they wait for more to come. Answers do not.
+        socket.set_nagle_enabled(matches!(service, Service::TcpSource));
         // Bursts are what is acknowledged, at their end.
         socket.set_ack_delay(None);
         socket
@@ -191,18 +193,52 @@ impl Connections {
                         stats.connection(slot.service);
                     }
                     slot.job.run(socket, &mut self.block, stats);
-                    let waiting = socket.send_queue() > 0;
-                    socket.set_keep_alive(Some(if waiting { STUCK_PROBE } else { KEEP_ALIVE }));
                 }
             }
         }
     }
 
-    /// The longest segment that the guest's end of this connection takes.
-    pub(crate) fn mss(&self, frame: &[u8], packet: &Packet) -> u16 {
-        let Some((host, guest)) = packet.ports(frame) else { return DEFAULT_MSS };
-        let ends = Ends { guest: SocketAddr::new(packet.dst, guest), host: SocketAddr::new(packet.src, host) };
-        self.slots.iter().find(|s| s.ends == Some(ends)).map_or(DEFAULT_MSS, |s| s.mss)
+    /// Takes note of a segment to the guest. Returns the longest one that the guest's end of this connection takes.
+    pub(crate) fn sent(&mut self, frame: &[u8], packet: &Packet, now: Instant) -> u16 {
+        let ends = packet.ports(frame).map(|(host, guest)| Ends {
+            guest: SocketAddr::new(packet.dst, guest),
+            host: SocketAddr::new(packet.src, host),
+        });
+        let Some(slot) = self.slots.iter_mut().find(|s| ends.is_some() && s.ends == ends) else { return DEFAULT_MSS };
+        slot.recovery.sent(frame, packet, now);
+        slot.mss
+    }
+
+    /// Takes note of a segment from the guest. The connection that has something to repeat, if there is one.
+    pub(crate) fn heard(&mut self, frame: &[u8], packet: &Packet, now: Instant) -> Option<usize> {
+        let (guest, host) = packet.ports(frame).filter(|_| packet.protocol == TCP)?;
+        let ends = Ends { guest: SocketAddr::new(packet.src, guest), host: SocketAddr::new(packet.dst, host) };
+        let (n, slot) = self.slots.iter_mut().enumerate().find(|(_, s)| s.ends == Some(ends))?;
+        slot.recovery.heard(frame, packet, now).then_some(n)
+    }
+
+    /// When [`overdue`](Self::overdue) has something to say at the earliest.
+    pub(crate) fn due(&self, sockets: &SocketSet<'_>) -> Option<Instant> {
+        let open = |slot: &&Slot| sockets.get::<Socket<'_>>(slot.handle).state() != State::Closed;
+        self.slots.iter().filter(open).filter_map(|slot| slot.recovery.due()).min()
+    }
+
+    /// A connection whose guest should have acknowledged something by now.
+    pub(crate) fn overdue(&mut self, sockets: &SocketSet<'_>, now: Instant) -> Option<usize> {
+        let late = |slot: &Slot| {
+            slot.recovery.due().is_some_and(|due| due <= now)
+                && sockets.get::<Socket<'_>>(slot.handle).state() != State::Closed
+        };
+        let (n, slot) = self.slots.iter_mut().enumerate().find(|(_, slot)| late(slot))?;
+        slot.recovery.overdue(now);
+        Some(n)
+    }
+
+    /// Frames that make smoltcp repeat what comes first on a connection.
+    pub(crate) fn duplicates(&mut self, index: usize, frame: impl FnMut(&[u8])) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.recovery.duplicates(frame);
+        }
     }
 
     /// Connections that are open.

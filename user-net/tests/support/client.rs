@@ -35,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) largest: (usize, usize),
     /// Called with every frame from the host.
     pub(crate) tap: Option<fn(&NetHeader, &[u8])>,
+    /// Says which frames from the host this guest loses.
+    pub(crate) loses: Option<Box<dyn FnMut(&[u8]) -> bool>>,
 }
 
 impl Client {
@@ -57,6 +59,7 @@ impl Client {
             port: 40_000,
             largest: (0, 0),
             tap: None,
+            loses: None,
         }
     }
 
@@ -98,6 +101,9 @@ impl Client {
                     tap(&header, bytes);
                 }
                 self.largest.1 = self.largest.1.max(bytes.len());
+                if self.loses.as_mut().is_some_and(|loses| loses(bytes)) {
+                    continue;
+                }
                 let mut frame = self.device.rx.take();
                 frame.set_len(bytes.len());
                 frame.bytes_mut().copy_from_slice(bytes);
