@@ -213,7 +213,7 @@ fn packed_events_inside_of_chains() {
         ([0xff, 0x7f, 2, 0], true),
         ([1, 0x80, 1, 0], false),
         ([1, 0x80, 0, 0], true),
-        ([3, 0x80, 3, 0], true), // reserved: as ENABLE
+        ([3, 0x80, 3, 0], true),        // reserved: as ENABLE
         ([3, 0x80, 0xfd, 0xff], false), // reserved bits beside DISABLE
         ([3, 0x80, 0xfe, 0xff], false), // and beside DESC
     ] {

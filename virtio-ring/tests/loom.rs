@@ -13,18 +13,16 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 
-use common::guest::config;
-use common::loomed::{Buffers, Event, LoomArea, Mutant, Rings};
+use common::loomed::{Buffers, Event, LoomArea, LoomMemory, Mutant, Rings};
+use common::peers::{List, Setup};
 use loom::thread;
-use virtio_ring::{
-    ChainFault, ChainSink, DeviceRing, DriverRing, Element, GuestAddr, QueueState, SplitDevice, SplitDriver,
-};
+use virtio_ring::{AnyDevice, AnyDriver, DeviceRing, DriverRing, Element, Format, GuestAddr};
 
 /// One model: driver and device, each with a memory of its own.
-type Model = fn(Mutant, Mutant);
+type Model = fn(Format, Mutant, Mutant);
 
 fn explore(model: impl Fn() + Sync + Send + 'static, preemptions: Option<usize>) {
     let mut builder = loom::model::Builder::new();
@@ -38,7 +36,7 @@ thread_local! {
 }
 
 /// Runs a model that has to fail, without its output; returns how loom says that it failed.
-fn failure(model: Model, driver: Mutant, device: Mutant) -> String {
+fn failure(model: Model, format: Format, driver: Mutant, device: Mutant) -> String {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let loud = std::panic::take_hook();
@@ -49,61 +47,64 @@ fn failure(model: Model, driver: Mutant, device: Mutant) -> String {
         }));
     });
     QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(|| model(driver, device)));
+    let result = catch_unwind(AssertUnwindSafe(|| model(format, driver, device)));
     QUIET.set(false);
     match result {
         Ok(()) => String::from("nothing"),
-        Err(e) => e.downcast_ref::<String>().cloned().unwrap_or_else(|| String::from("another panic")),
-    }
-}
-
-/// The elements of one chain.
-#[derive(Default)]
-struct List(Vec<Element>);
-impl ChainSink for List {
-    fn push(&mut self, e: Element) -> Result<(), ChainFault> {
-        self.0.push(e);
-        Ok(())
+        Err(e) => match (e.downcast_ref::<String>(), e.downcast_ref::<&str>()) {
+            (Some(text), _) => text.clone(),
+            (_, Some(text)) => String::from(*text),
+            _ => String::from("another panic"),
+        },
     }
 }
 
 struct Pair {
-    driver: SplitDriver<LoomArea>,
+    driver: AnyDriver<LoomArea>,
     device: Device,
     buffers: Buffers,
 }
 
 /// The device's side, with the memory that `peek` wants.
 struct Device {
-    mem: common::loomed::LoomMemory,
-    ring: SplitDevice<LoomArea>,
+    mem: LoomMemory,
+    ring: AnyDevice<LoomArea>,
 }
 
 impl Pair {
-    fn new(size: u16, event_idx: bool, (driver, device): (Mutant, Mutant)) -> Self {
-        let config = config(size, event_idx, false);
-        let rings = Rings::new(config);
-        let driver = SplitDriver::new(&rings.side(driver), &config).unwrap();
+    fn new(setup: Setup, (driver, device): (Mutant, Mutant)) -> Self {
+        let rings = Rings::new(setup.format, setup.config());
+        let driver = setup.driver(&rings.side(driver), (0, 0));
         let mem = rings.side(device);
-        let ring = SplitDevice::new(&mem, &config, QueueState::default()).unwrap();
+        let ring = setup.fresh_device(&mem);
         Self { driver, device: Device { mem, ring }, buffers: Buffers::new(8) }
     }
 }
 
 impl Device {
-    /// Takes one chain of one buffer, if there is one, checks what the driver wrote and answers.
-    fn serve(&mut self, buffers: &Buffers) -> bool {
+    /// Takes one chain, if there is one, checks what the driver wrote and answers.
+    fn serve_chain(&mut self, buffers: &Buffers, elements: usize) -> bool {
         let mut list = List::default();
         let Some(peeked) = self.ring.peek(&self.mem, &mut list).unwrap() else { return false };
         let token = peeked.accept();
-        assert_eq!(list.0.len(), 1);
-        let Element { addr: GuestAddr(i), len, writable } = list.0[0];
-        assert!(writable);
-        assert_eq!(buffers.read(i), 100 + u64::from(len), "what the driver wrote before it published");
-        buffers.write(i, 200 + u64::from(len));
-        self.ring.complete(token, len);
+        assert_eq!(list.0.len(), elements, "a whole chain");
+        for Element { addr: GuestAddr(i), len, writable } in &list.0 {
+            assert!(writable);
+            assert_eq!(buffers.read(*i), 100 + u64::from(*len), "what the driver wrote before it published");
+            buffers.write(*i, 200 + u64::from(*len));
+        }
+        self.ring.complete(token, list.0[0].len);
         true
     }
+
+    fn serve(&mut self, buffers: &Buffers) -> bool {
+        self.serve_chain(buffers, 1)
+    }
+}
+
+/// A queue with the event index.
+fn queue(format: Format, size: u16) -> Setup {
+    Setup { event_idx: true, ..Setup::new(format, size) }
 }
 
 /// The driver's buffer `i` with request `n`.
@@ -113,16 +114,18 @@ fn request(buffers: &Buffers, i: u64, n: u32) -> Element {
 }
 
 /// Driver publishes two chains one after the other; the device looks twice, whenever.
-fn publish(driver: Mutant, device: Mutant) {
-    static SEEN: AtomicU64 = AtomicU64::new(0);
+fn publish(format: Format, driver: Mutant, device: Mutant) {
+    let seen = Arc::new(AtomicU64::new(0));
+    let seen_here = Arc::clone(&seen);
     explore(
         move || {
-            let Pair { driver: mut ring, mut device, buffers } = Pair::new(2, true, (driver, device));
+            let seen = Arc::clone(&seen_here);
+            let Pair { driver: mut ring, mut device, buffers } = Pair::new(queue(format, 2), (driver, device));
             let shared = buffers.clone();
             let peer = thread::spawn(move || {
                 for _ in 0..2 {
                     if device.serve(&shared) {
-                        SEEN.fetch_add(1, Ordering::Relaxed);
+                        seen.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             });
@@ -134,15 +137,17 @@ fn publish(driver: Mutant, device: Mutant) {
         },
         None,
     );
-    assert!(SEEN.load(Ordering::Relaxed) > 0);
+    assert!(seen.load(Ordering::Relaxed) > 0, "the other side never saw anything");
 }
 
 /// Device answers; the driver polls whenever, and uses what it got back again.
-fn answer(driver: Mutant, device: Mutant) {
-    static SEEN: AtomicU64 = AtomicU64::new(0);
+fn answer(format: Format, driver: Mutant, device: Mutant) {
+    let seen = Arc::new(AtomicU64::new(0));
+    let seen_here = Arc::clone(&seen);
     explore(
         move || {
-            let Pair { driver: mut ring, mut device, buffers } = Pair::new(1, true, (driver, device));
+            let seen = Arc::clone(&seen_here);
+            let Pair { driver: mut ring, mut device, buffers } = Pair::new(queue(format, 1), (driver, device));
             ring.add(&[request(&buffers, 0, 1)]).unwrap();
             let _ = ring.flush();
             let shared = buffers.clone();
@@ -154,7 +159,7 @@ fn answer(driver: Mutant, device: Mutant) {
                 }
             });
             if let Some(used) = ring.poll_used().unwrap() {
-                SEEN.fetch_add(1, Ordering::Relaxed);
+                seen.fetch_add(1, Ordering::Relaxed);
                 assert_eq!((used.len, buffers.read(0)), (1, 201));
                 ring.add(&[request(&buffers, 0, 2)]).unwrap();
                 let _ = ring.flush();
@@ -163,7 +168,65 @@ fn answer(driver: Mutant, device: Mutant) {
         },
         None,
     );
-    assert!(SEEN.load(Ordering::Relaxed) > 0);
+    assert!(seen.load(Ordering::Relaxed) > 0, "the other side never saw anything");
+}
+
+/// Driver publishes a chain of two, the device uses it, and both at once another lap: what lies behind the first
+/// descriptor of a batch is there when the first one is.
+fn batch(format: Format, driver: Mutant, device: Mutant) {
+    let seen = Arc::new(AtomicU64::new(0));
+    let seen_here = Arc::clone(&seen);
+    explore(
+        move || {
+            let seen = Arc::clone(&seen_here);
+            let Pair { driver: mut ring, mut device, buffers } = Pair::new(queue(format, 2), (driver, device));
+            let shared = buffers.clone();
+            let peer = thread::spawn(move || {
+                for _ in 0..2 {
+                    if device.serve_chain(&shared, 2) {
+                        seen.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+            let chain = [0, 1].map(|i| request(&buffers, i, 1 + i as u32));
+            ring.add(&chain).unwrap();
+            let _ = ring.flush();
+            peer.join().unwrap();
+        },
+        None,
+    );
+    assert!(seen.load(Ordering::Relaxed) > 0, "the other side never saw anything");
+}
+
+/// Two chains are out; the device answers both at once, the driver polls whenever.
+fn answers(format: Format, driver: Mutant, device: Mutant) {
+    let seen = Arc::new(AtomicU64::new(0));
+    let seen_here = Arc::clone(&seen);
+    explore(
+        move || {
+            let seen = Arc::clone(&seen_here);
+            let Pair { driver: mut ring, mut device, buffers } = Pair::new(queue(format, 2), (driver, device));
+            for i in 0..2 {
+                ring.add(&[request(&buffers, i, 1 + i as u32)]).unwrap();
+            }
+            let _ = ring.flush();
+            let shared = buffers.clone();
+            let peer = thread::spawn(move || {
+                assert!(device.serve(&shared) && device.serve(&shared));
+                let _ = device.ring.flush();
+            });
+            if let Some(used) = ring.poll_used().unwrap() {
+                seen.fetch_add(1, Ordering::Relaxed);
+                assert_eq!((used.len, buffers.read(0)), (1, 201));
+                let second = ring.poll_used().unwrap();
+                assert_eq!(second.map(|u| u.len), Some(2), "a burst is visible as a whole");
+                assert_eq!(buffers.read(1), 202);
+            }
+            peer.join().unwrap();
+        },
+        None,
+    );
+    assert!(seen.load(Ordering::Relaxed) > 0, "the other side never saw anything");
 }
 
 /// The device's half of a session: serve, answer once a burst, sleep when there is nothing.
@@ -184,7 +247,7 @@ fn device_loop(mut device: Device, buffers: &Buffers, total: u32, (kick, call): 
 }
 
 /// The driver's half: keep the ring full, sleep when nothing came back.
-fn driver_loop(mut ring: SplitDriver<LoomArea>, buffers: &Buffers, total: u32, (kick, call): (&Event, &Event)) {
+fn driver_loop(mut ring: AnyDriver<LoomArea>, buffers: &Buffers, total: u32, (kick, call): (&Event, &Event)) {
     let (mut sent, mut done) = (0, 0);
     let mut free: Vec<u64> = (0..u64::from(ring.size())).collect();
     let mut posted = std::collections::HashMap::new();
@@ -214,10 +277,10 @@ fn driver_loop(mut ring: SplitDriver<LoomArea>, buffers: &Buffers, total: u32, (
     }
 }
 
-fn session(size: u16, event_idx: bool, total: u32, mutants: (Mutant, Mutant), preemptions: usize) {
+fn session(setup: Setup, total: u32, preemptions: usize) {
     explore(
         move || {
-            let Pair { driver, device, buffers } = Pair::new(size, event_idx, mutants);
+            let Pair { driver, device, buffers } = Pair::new(setup, (Sound, Sound));
             let (kick, call) = (Event::new(), Event::new());
             let peer = {
                 let (buffers, kick, call) = (buffers.clone(), kick.clone(), call.clone());
@@ -231,10 +294,11 @@ fn session(size: u16, event_idx: bool, total: u32, mutants: (Mutant, Mutant), pr
 }
 
 /// Driver adds, the device sleeps between; nothing comes back that is looked at.
-fn kicks<const EVENT_IDX: bool>(driver: Mutant, device: Mutant) {
+fn kicks<const EVENT_IDX: bool>(format: Format, driver: Mutant, device: Mutant) {
+    let setup = Setup { event_idx: EVENT_IDX, ..Setup::new(format, 2) };
     explore(
         move || {
-            let Pair { driver: mut ring, mut device, buffers } = Pair::new(2, EVENT_IDX, (driver, device));
+            let Pair { driver: mut ring, mut device, buffers } = Pair::new(setup, (driver, device));
             let kick = Event::new();
             let peer = {
                 let (buffers, kick) = (buffers.clone(), kick.clone());
@@ -266,10 +330,11 @@ fn kicks<const EVENT_IDX: bool>(driver: Mutant, device: Mutant) {
 }
 
 /// Two chains are out; the device answers one after the other, the driver sleeps between.
-fn calls<const EVENT_IDX: bool>(driver: Mutant, device: Mutant) {
+fn calls<const EVENT_IDX: bool>(format: Format, driver: Mutant, device: Mutant) {
+    let setup = Setup { event_idx: EVENT_IDX, ..Setup::new(format, 2) };
     explore(
         move || {
-            let Pair { driver: mut ring, mut device, buffers } = Pair::new(2, EVENT_IDX, (driver, device));
+            let Pair { driver: mut ring, mut device, buffers } = Pair::new(setup, (driver, device));
             for i in 0..2 {
                 ring.add(&[request(&buffers, i, 1)]).unwrap();
             }
@@ -304,51 +369,73 @@ fn calls<const EVENT_IDX: bool>(driver: Mutant, device: Mutant) {
     );
 }
 
-use Mutant::{FenceBeforeEvent, NoAcquire, NoFence, NoRelease, Sound};
+use Format::{Packed, Split};
+use Mutant::{FenceBeforeEvent, FirstNotLast, NoAcquire, NoFence, NoRelease, Sound};
 
 #[test]
 fn published_chains_are_whole() {
-    publish(Sound, Sound);
+    for format in [Split, Packed] {
+        publish(format, Sound, Sound);
+        batch(format, Sound, Sound);
+    }
 }
 
 #[test]
 fn published_answers_are_whole() {
-    answer(Sound, Sound);
+    for format in [Split, Packed] {
+        answer(format, Sound, Sound);
+        answers(format, Sound, Sound);
+    }
 }
 
 #[test]
 fn no_kick_is_lost() {
-    kicks::<false>(Sound, Sound);
-    kicks::<true>(Sound, Sound);
+    for format in [Split, Packed] {
+        kicks::<false>(format, Sound, Sound);
+        kicks::<true>(format, Sound, Sound);
+    }
 }
 
 #[test]
 fn no_call_is_lost() {
-    calls::<false>(Sound, Sound);
-    calls::<true>(Sound, Sound);
+    for format in [Split, Packed] {
+        calls::<false>(format, Sound, Sound);
+        calls::<true>(format, Sound, Sound);
+    }
 }
 
-#[test]
-fn sessions_around_a_ring_of_one_end() {
-    for event_idx in [false, true] {
-        session(1, event_idx, 3, (Sound, Sound), 2);
+/// Whole sessions around rings of these sizes, in both ways to suppress, in any order and in order.
+fn sessions(format: Format, sizes: &[(u16, u32)]) {
+    for &(size, total) in sizes {
+        for bits in 0..4 {
+            let (event_idx, in_order) = (bits & 1 != 0, bits & 2 != 0);
+            // In order, a ring of one differs by nothing but the entry that waits for the flush: one lap less will do.
+            let total = if in_order && size == 1 { total - 1 } else { total };
+            session(Setup { event_idx, in_order, ..Setup::new(format, size) }, total, 2);
+        }
     }
 }
 
 #[test]
-fn sessions_around_a_ring_of_two_end() {
-    for event_idx in [false, true] {
-        session(2, event_idx, 3, (Sound, Sound), 2);
-    }
+fn sessions_around_split_rings_end() {
+    sessions(Split, &[(1, 3), (2, 3)]);
 }
 
 #[test]
-fn every_wrong_memory_is_found() {
-    let models: [(&str, Model, Mutant, Mutant, &str); 18] = [
+fn sessions_around_packed_rings_end() {
+    sessions(Packed, &[(1, 3), (2, 3), (3, 4)]);
+}
+
+fn every_wrong_memory_is_found(format: Format) {
+    let models: [(&str, Model, Mutant, Mutant, &str); 22] = [
         ("publish: driver without release", publish, NoRelease, Sound, "Causality violation"),
         ("publish: device without acquire", publish, Sound, NoAcquire, "Causality violation"),
+        ("batch: driver without release", batch, NoRelease, Sound, "Causality violation"),
+        ("batch: device without acquire", batch, Sound, NoAcquire, "Causality violation"),
         ("answer: device without release", answer, Sound, NoRelease, "Causality violation"),
         ("answer: driver without acquire", answer, NoAcquire, Sound, "Causality violation"),
+        ("answers: device without release", answers, Sound, NoRelease, "Causality violation"),
+        ("answers: driver without acquire", answers, NoAcquire, Sound, "Causality violation"),
         ("kicks, flags: driver without fence", kicks::<false>, NoFence, Sound, "deadlock"),
         ("kicks, flags: device without fence", kicks::<false>, Sound, NoFence, "deadlock"),
         ("kicks, flags: device fences before its event store", kicks::<false>, Sound, FenceBeforeEvent, "deadlock"),
@@ -365,7 +452,22 @@ fn every_wrong_memory_is_found() {
         ("calls, index: driver fences before its event store", calls::<true>, FenceBeforeEvent, Sound, "deadlock"),
     ];
     for (name, model, driver, device, expected) in models {
-        let found = failure(model, driver, device);
-        assert!(found.contains(expected), "{name}: expected {expected}, found {found}");
+        let found = failure(model, format, driver, device);
+        assert!(found.contains(expected), "{format:?}, {name}: expected {expected}, found {found}");
     }
+}
+
+#[test]
+fn every_wrong_memory_of_a_split_ring_is_found() {
+    every_wrong_memory_is_found(Split);
+}
+
+#[test]
+fn every_wrong_memory_of_a_packed_ring_is_found() {
+    every_wrong_memory_is_found(Packed);
+    // The flags of a batch's first descriptor or entry are what makes the batch visible: stored too early, half of it is.
+    let found = failure(batch, Packed, FirstNotLast, Sound);
+    assert!(found.contains("a whole chain"), "{found}");
+    let found = failure(answers, Packed, Sound, FirstNotLast);
+    assert!(found.contains("visible as a whole"), "{found}");
 }

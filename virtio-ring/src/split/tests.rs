@@ -59,7 +59,7 @@ pub(crate) fn carry<D: DriverRing, V: DeviceRing>(mem: &HeapMemory, driver: &mut
         for (_, elements) in &added {
             let mut list = List::default();
             let peeked = device.peek(mem, &mut list).unwrap().unwrap();
-            assert_eq!(peeked.is_faulty(), false);
+            assert!(!peeked.is_faulty());
             drop(peeked); // it stays
             list.0.clear();
             let token = device.peek(mem, &mut list).unwrap().unwrap().accept();

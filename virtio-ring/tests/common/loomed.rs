@@ -3,14 +3,14 @@
 //! Sync words are loom atomics; payload words are loom cells, so a read that is not ordered behind the write is found
 //! as a race. The kernel's `eventfd` is a counter whose *read clears it*: a kick that stays would hide a missing fence.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
-use loom::sync::atomic::{AtomicU16, Ordering, fence};
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
 use loom::sync::{Condvar, Mutex};
-use virtio_ring::{Access, Fault, GuestAddr, GuestMemory, GuestSlice, QueueConfig, RingMem, SplitSizes};
+use virtio_ring::{Access, Fault, Format, GuestAddr, GuestMemory, GuestSlice, QueueConfig, RingMem, SplitSizes};
 
 /// What is wrong with one side's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,21 +19,24 @@ pub(crate) enum Mutant {
     Sound,
     /// Publishing stores are relaxed.
     NoRelease,
-    /// Loads of the peer's index are relaxed.
+    /// Loads of what the peer publishes are relaxed.
     NoAcquire,
     /// The full fence is none.
     NoFence,
     /// The fence of `arm` comes before the event store instead of behind it.
     FenceBeforeEvent,
+    /// Packed: of two descriptors or entries in a batch the first is stored before the second. For batches of two.
+    FirstNotLast,
 }
 
-/// One area: a sync word or a payload word at each offset that can have one.
+/// One area: a sync word or a payload word at each offset that can have one, with its width.
 struct Words {
-    sync: Vec<(usize, AtomicU16)>,
-    payload: Vec<UnsafeCell<u64>>,
-    /// Offset of the first payload word, and bytes of each.
-    first: usize,
-    width: usize,
+    sync: Vec<(usize, usize, AtomicU64)>,
+    /// Written before each access of a 64-bit sync word, and never read. Both sides load *and* store those, and loom,
+    /// which remembers only the last access of a word, then takes a side's store for independent of the other side's
+    /// load before it and never runs them the other way round. A store depends on every store.
+    turns: Vec<AtomicU64>,
+    payload: Vec<(usize, usize, UnsafeCell<u64>)>,
     len: usize,
 }
 
@@ -46,13 +49,24 @@ unsafe impl Sync for Words {}
 unsafe impl Send for Words {}
 
 impl Words {
-    fn new(len: usize, sync: &[usize], first: usize, width: usize) -> Self {
-        let payload = (first..=len - width).step_by(width).map(|_| UnsafeCell::new(0)).collect();
-        Self { sync: sync.iter().map(|&at| (at, AtomicU16::new(0))).collect(), payload, first, width, len }
+    /// Offsets and widths in bytes of both kinds of words.
+    fn new(
+        len: usize,
+        sync: impl IntoIterator<Item = (usize, usize)>,
+        payload: impl IntoIterator<Item = (usize, usize)>,
+    ) -> Arc<Self> {
+        let sync: Vec<_> = sync.into_iter().map(|(at, width)| (at, width, AtomicU64::new(0))).collect();
+        let turns = sync.iter().map(|_| AtomicU64::new(0)).collect();
+        let payload = payload.into_iter().map(|(at, width)| (at, width, UnsafeCell::new(0))).collect();
+        Arc::new(Self { sync, turns, payload, len })
     }
 
-    fn sync(&self, off: usize) -> &AtomicU16 {
-        &self.sync.iter().find(|(at, _)| *at == off).expect("a sync word").1
+    fn sync(&self, off: usize, width: usize) -> &AtomicU64 {
+        let index = self.sync.iter().position(|w| (w.0, w.1) == (off, width)).expect("a sync word");
+        if width == 8 {
+            self.turns[index].store(0, Ordering::Relaxed);
+        }
+        &self.sync[index].2
     }
 
     #[expect(unsafe_code, reason = "loom hands out raw pointers")]
@@ -68,68 +82,74 @@ impl Words {
     }
 
     fn cell(&self, off: usize, width: usize) -> &UnsafeCell<u64> {
-        assert_eq!((width, (off - self.first) % width), (self.width, 0), "payload words have one size");
-        &self.payload[(off - self.first) / width]
+        &self.payload.iter().find(|w| (w.0, w.1) == (off, width)).expect("a payload word").2
     }
 }
 
-/// The three areas of one split ring.
+/// The three areas of one ring.
 pub(crate) struct Rings {
     config: QueueConfig,
-    desc: Arc<Words>,
-    avail: Arc<Words>,
-    used: Arc<Words>,
+    format: Format,
+    areas: [Arc<Words>; 3],
 }
 
 impl Rings {
-    pub(crate) fn new(config: QueueConfig) -> Self {
-        let sizes = SplitSizes::new(config.size);
-        let words = |len: usize, width| Arc::new(Words::new(len, &[0, 2, len - 2], 4, width));
-        Self {
-            config,
-            desc: Arc::new(Words::new(sizes.desc, &[], 0, 8)),
-            avail: words(sizes.driver, 2),
-            used: words(sizes.device, 4),
-        }
+    pub(crate) fn new(format: Format, config: QueueConfig) -> Self {
+        let size = usize::from(config.size);
+        let areas = match format {
+            Format::Split => {
+                let sizes = SplitSizes::new(config.size);
+                // Flags, index and event word around the entries.
+                let ring = |len: usize, width: usize| {
+                    let entries = (4..len - 2).step_by(width).map(move |at| (at, width));
+                    Words::new(len, [0, 2, len - 2].map(|at| (at, 2)), entries)
+                };
+                let table = Words::new(sizes.desc, [], (0..2 * size).map(|i| (8 * i, 8)));
+                [table, ring(sizes.driver, 2), ring(sizes.device, 4)]
+            }
+            Format::Packed => {
+                let word = |at: usize| (0..size).map(move |i| (16 * i + at, 8));
+                let event = || Words::new(4, [(0, 4)], []);
+                [Words::new(16 * size, word(8), word(0)), event(), event()]
+            }
+        };
+        Self { config, format, areas }
     }
 
     /// One side's view.
     pub(crate) fn side(&self, mutant: Mutant) -> LoomMemory {
-        let area = |words: &Arc<Words>, ask| LoomArea {
-            words: Arc::clone(words),
-            mutant,
-            event: (ask, words.len - 2),
-            fenced: Rc::new(Cell::new(false)),
-        };
-        LoomMemory {
-            config: self.config,
-            desc: area(&self.desc, false),
-            avail: area(&self.avail, true),
-            used: area(&self.used, true),
-        }
+        let quirks = Rc::new(Quirks { mutant, format: self.format, fenced: Cell::default(), kept: RefCell::default() });
+        let area = |words: &Arc<Words>| LoomArea { words: Arc::clone(words), quirks: Rc::clone(&quirks) };
+        let [desc, driver, device] = &self.areas;
+        LoomMemory { config: self.config, areas: [area(desc), area(driver), area(device)] }
     }
 }
 
 /// One side's guest memory.
 pub(crate) struct LoomMemory {
     config: QueueConfig,
-    desc: LoomArea,
-    avail: LoomArea,
-    used: LoomArea,
+    areas: [LoomArea; 3],
+}
+
+/// What is wrong with a side, shared by its areas.
+struct Quirks {
+    mutant: Mutant,
+    format: Format,
+    /// `FenceBeforeEvent`: the next fence was done early.
+    fenced: Cell<bool>,
+    /// `FirstNotLast`: a store that waits for the next one.
+    kept: RefCell<Option<(usize, u64)>>,
 }
 
 /// One side's view of an area.
 #[derive(Clone)]
 pub(crate) struct LoomArea {
     words: Arc<Words>,
-    mutant: Mutant,
-    event: (bool, usize),
-    /// For `FenceBeforeEvent`: the next fence was done early. Shared by the areas of a side.
-    fenced: Rc<Cell<bool>>,
+    quirks: Rc<Quirks>,
 }
 
 #[expect(unsafe_code, reason = "moved to the model thread of its side")]
-// SAFETY: `fenced` is shared only between the areas of one side, all of which move together.
+// SAFETY: `quirks` is shared only between the areas of one side, all of which move together.
 unsafe impl Send for LoomMemory {}
 #[expect(unsafe_code, reason = "moved to the model thread of its side")]
 // SAFETY: as for `LoomMemory`.
@@ -145,15 +165,43 @@ unsafe impl GuestMemory for LoomMemory {
     }
 
     fn ring_area(&self, addr: GuestAddr, len: usize) -> Result<LoomArea, Fault> {
-        let area = match addr {
-            a if a == self.config.desc => &self.desc,
-            a if a == self.config.driver => &self.avail,
-            _ => &self.used,
-        };
+        let addrs = [self.config.desc, self.config.driver, self.config.device];
+        let area = &self.areas[addrs.iter().position(|a| *a == addr).expect("an area of the ring")];
         assert!(len <= area.words.len);
-        let mut area = area.clone();
-        area.fenced = Rc::clone(&self.used.fenced);
-        Ok(area)
+        Ok(area.clone())
+    }
+}
+
+impl LoomArea {
+    fn load(&self, off: usize, width: usize, order: Ordering) -> u64 {
+        let relaxed = order == Ordering::Acquire && self.quirks.mutant == Mutant::NoAcquire;
+        self.words.sync(off, width).load(if relaxed { Ordering::Relaxed } else { order })
+    }
+
+    /// Flags and event words.
+    fn store_event(&self, off: usize, width: usize, value: u64) {
+        if self.quirks.mutant == Mutant::FenceBeforeEvent {
+            fence(Ordering::SeqCst);
+            self.quirks.fenced.set(true);
+        }
+        self.words.sync(off, width).store(value, Ordering::Relaxed);
+    }
+
+    /// Indices and tails.
+    fn publish(&self, off: usize, width: usize, value: u64) {
+        // Such a store begins a publication, whose fence is its own.
+        self.quirks.fenced.set(false);
+        let order = if self.quirks.mutant == Mutant::NoRelease { Ordering::Relaxed } else { Ordering::Release };
+        if self.quirks.mutant == Mutant::FirstNotLast && self.quirks.format == Format::Packed {
+            let Some((at, kept)) = self.quirks.kept.borrow_mut().take() else {
+                *self.quirks.kept.borrow_mut() = Some((off, value));
+                return;
+            };
+            self.words.sync(off, width).store(value, order);
+            self.words.sync(at, width).store(kept, order);
+        } else {
+            self.words.sync(off, width).store(value, order);
+        }
     }
 }
 
@@ -167,37 +215,28 @@ unsafe impl RingMem for LoomArea {
         true
     }
     unsafe fn load_relaxed(&self, off: usize) -> u16 {
-        self.words.sync(off).load(Ordering::Relaxed)
+        self.load(off, 2, Ordering::Relaxed) as u16
     }
     unsafe fn load_acquire(&self, off: usize) -> u16 {
-        let order = if self.mutant == Mutant::NoAcquire { Ordering::Relaxed } else { Ordering::Acquire };
-        self.words.sync(off).load(order)
+        self.load(off, 2, Ordering::Acquire) as u16
     }
     unsafe fn store_relaxed(&self, off: usize, value: u16) {
-        let is_event = self.event.0 && (off == 0 || off == self.event.1);
-        if is_event && self.mutant == Mutant::FenceBeforeEvent {
-            fence(Ordering::SeqCst);
-            self.fenced.set(true);
-        }
-        self.words.sync(off).store(value, Ordering::Relaxed);
+        self.store_event(off, 2, value.into());
     }
     unsafe fn store_release(&self, off: usize, value: u16) {
-        // An index store begins a publication, whose fence is its own.
-        self.fenced.set(false);
-        let order = if self.mutant == Mutant::NoRelease { Ordering::Relaxed } else { Ordering::Release };
-        self.words.sync(off).store(value, order);
+        self.publish(off, 2, value.into());
     }
     unsafe fn load32_relaxed(&self, off: usize) -> u32 {
-        unreachable!("no 32-bit sync word at {off} in a split ring")
+        self.load(off, 4, Ordering::Relaxed) as u32
     }
-    unsafe fn store32_relaxed(&self, off: usize, _value: u32) {
-        unreachable!("no 32-bit sync word at {off} in a split ring")
+    unsafe fn store32_relaxed(&self, off: usize, value: u32) {
+        self.store_event(off, 4, value.into());
     }
     unsafe fn load64_acquire(&self, off: usize) -> u64 {
-        unreachable!("no 64-bit sync word at {off} in a split ring")
+        self.load(off, 8, Ordering::Acquire)
     }
-    unsafe fn store64_release(&self, off: usize, _value: u64) {
-        unreachable!("no 64-bit sync word at {off} in a split ring")
+    unsafe fn store64_release(&self, off: usize, value: u64) {
+        self.publish(off, 8, value);
     }
     unsafe fn read16(&self, off: usize) -> u16 {
         self.words.read(off, 2) as u16
@@ -218,9 +257,9 @@ unsafe impl RingMem for LoomArea {
         self.words.write(off, 8, value);
     }
     fn full_fence(&self) {
-        match self.mutant {
+        match self.quirks.mutant {
             Mutant::NoFence => {}
-            Mutant::FenceBeforeEvent if self.fenced.take() => {}
+            Mutant::FenceBeforeEvent if self.quirks.fenced.take() => {}
             _ => fence(Ordering::SeqCst),
         }
     }
