@@ -3,9 +3,7 @@
 use virtio_net_core::{Features, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, NetHeader};
 
 use crate::bytes::{array, be16, fold, set, sum};
-use crate::packet::{
-    Kind, Odd, Packet, TCP, UDP, UDP_HEADER, ipv4_header_is_sound, option, parse, seal_ipv4, stretch,
-};
+use crate::packet::{Kind, Odd, Packet, TCP, UDP, UDP_HEADER, ipv4_header_is_sound, option, parse, seal_ipv4, stretch};
 use crate::phy::{Frame, LargeSegments};
 use crate::stats::DropReason;
 

@@ -225,10 +225,9 @@ impl Stack {
         // Whatever a guest claims: without segmentation nothing longer than the MTU is sent to it.
         offload::clamp_mss(&mut frame, self.config.mtu());
         let (opening, missed) = match parse(frame.bytes()) {
-            Ok(Kind::Ip(packet)) => (
-                Opening::read(frame.bytes(), &packet),
-                self.connections.heard(frame.bytes(), &packet, Instant::now()),
-            ),
+            Ok(Kind::Ip(packet)) => {
+                (Opening::read(frame.bytes(), &packet), self.connections.heard(frame.bytes(), &packet, Instant::now()))
+            }
             _ => (None, None),
         };
         if let Some(opening) = &opening
@@ -256,7 +255,9 @@ impl Stack {
             queue.push(frame);
         });
         let now = self.now();
-        while self.iface.poll_ingress_single(now, &mut self.device, &mut self.sockets) != PollIngressSingleResult::None {}
+        while self.iface.poll_ingress_single(now, &mut self.device, &mut self.sockets) != PollIngressSingleResult::None
+        {
+        }
     }
 
     /// Does everything that is due. True if there are frames for the guest.

@@ -24,6 +24,19 @@ fn towards_host(acked: Features) -> Features {
     pairs.iter().filter(|(host, _)| acked.contains(*host)).fold(Features::empty(), |all, (_, guest)| all | *guest)
 }
 
+type Loses = Box<dyn FnMut(&[u8]) -> bool>;
+
+/// Changes the window of a TCP segment without IP options.
+fn announce(frame: &mut [u8], window: fn(u16) -> u16) {
+    let at = match (frame[12..14] == [8, 0], frame[12..14] == [0x86, 0xdd]) {
+        (true, _) if frame[23] == 6 => 14 + 20 + 14,
+        (_, true) if frame[20] == 6 => 14 + 40 + 14,
+        _ => return,
+    };
+    let told = window(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    frame[at..at + 2].copy_from_slice(&told.to_be_bytes());
+}
+
 pub(crate) struct Client {
     pub(crate) guest: Guest,
     pub(crate) sockets: SocketSet<'static>,
@@ -36,7 +49,9 @@ pub(crate) struct Client {
     /// Called with every frame from the host.
     pub(crate) tap: Option<fn(&NetHeader, &[u8])>,
     /// Says which frames from the host this guest loses.
-    pub(crate) loses: Option<Box<dyn FnMut(&[u8]) -> bool>>,
+    pub(crate) loses: Option<Loses>,
+    /// What every segment of this guest says of its window, instead of the truth.
+    pub(crate) window: Option<fn(u16) -> u16>,
 }
 
 impl Client {
@@ -60,6 +75,7 @@ impl Client {
             largest: (0, 0),
             tap: None,
             loses: None,
+            window: None,
         }
     }
 
@@ -83,6 +99,9 @@ impl Client {
         self.iface.poll(now, &mut self.device, &mut self.sockets);
         let towards = towards_host(self.guest.acked);
         while let Some(mut frame) = self.device.tx.pop() {
+            if let Some(window) = self.window {
+                announce(frame.bytes_mut(), window);
+            }
             finish(&mut frame, towards, 1440);
             if !self.guest.post(&frame.header, frame.bytes()) {
                 self.device.tx.push_front(frame);
