@@ -4,46 +4,45 @@
 mod common;
 
 use common::counting::{Counts, Watched, WatchedArea};
-use common::guest::{BUFFER, INDIRECT, Memory, NEXT, RawRing, TABLE, WRITE, config, descriptor, memory, poke};
+use common::guest::{
+    BUFFER, INDIRECT, Memory, NEXT, RawPacked, RawRing, TABLE, WRITE, config, descriptor, memory, poke,
+};
+use common::peers::{List, Setup};
 use virtio_ring::{
-    ChainFault, ChainSink, DeviceRing, DriverRing, Element, GuestAddr, HeapMemory, MappedArea, QueueState, SplitDevice,
-    SplitDriver,
+    AnyDevice, AnyDriver, ChainFault, ChainSink, DeviceRing, DriverRing, Element, Format, GuestAddr, HeapMemory,
+    MappedArea, QueueState, SplitDevice, SplitDriver,
 };
 
 type Area = WatchedArea<MappedArea<HeapMemory>>;
 
 struct Pair {
     driver_mem: Watched<Memory>,
-    driver: SplitDriver<Area>,
+    driver: AnyDriver<Area>,
     device_mem: Watched<Memory>,
-    device: SplitDevice<Area>,
+    device: AnyDevice<Area>,
 }
 
 impl Pair {
-    fn new(event_idx: bool) -> Self {
-        let config = config(256, event_idx, true);
+    fn new(setup: Setup) -> Self {
         let mem = memory();
         let (driver_mem, device_mem) = (Watched::new(mem.clone()), Watched::new(mem));
-        let driver = SplitDriver::new(&driver_mem, &config).unwrap();
-        let device = SplitDevice::new(&device_mem, &config, QueueState::default()).unwrap();
+        let driver = setup.driver(&driver_mem, (TABLE, 4));
+        let device = setup.fresh_device(&device_mem);
         Self { driver_mem, driver, device_mem, device }
     }
 }
 
-#[derive(Default)]
-struct List(Vec<Element>);
-impl ChainSink for List {
-    fn push(&mut self, e: Element) -> Result<(), ChainFault> {
-        self.0.push(e);
-        Ok(())
-    }
+/// Rings of 256 entries with and without the event index.
+fn rings(format: Format) -> [Setup; 2] {
+    [false, true].map(|event_idx| Setup { event_idx, ..Setup::new(format, 256) })
 }
 
 const ONE: [Element; 1] = [Element { addr: GuestAddr(BUFFER), len: 64, writable: true }];
 
 /// A burst of `n` through a fresh pair, twice, so that nothing of the start is in the counts.
-fn burst(n: u64, elements: &[Element], event_idx: bool) -> [Counts; 3] {
-    let mut pair = Pair::new(event_idx);
+fn burst(setup: Setup, n: u64, elements: &[Element]) -> [Counts; 3] {
+    let written = u32::from(elements.iter().any(|e| e.writable)) * 64;
+    let mut pair = Pair::new(setup);
     let mut counts = [Counts::default(); 3];
     for _ in 0..2 {
         pair.driver_mem.take();
@@ -59,7 +58,7 @@ fn burst(n: u64, elements: &[Element], event_idx: bool) -> [Counts; 3] {
             list.0.clear();
             let token = pair.device.peek(&pair.device_mem, &mut list).unwrap().unwrap().accept();
             assert_eq!(list.0, elements);
-            pair.device.complete(token, 64);
+            pair.device.complete(token, written);
         }
         let _ = pair.device.flush();
         counts[1] = pair.device_mem.take();
@@ -74,9 +73,10 @@ fn burst(n: u64, elements: &[Element], event_idx: bool) -> [Counts; 3] {
 
 #[test]
 fn a_burst_of_single_buffers_costs_one_publication() {
-    for event_idx in [false, true] {
+    for setup in rings(Format::Split) {
+        let event_idx = setup.event_idx;
         for n in [1, 32, 256] {
-            let [add, serve, reap] = burst(n, &ONE, event_idx);
+            let [add, serve, reap] = burst(setup, n, &ONE);
             // Per buffer: a descriptor of two words, and an entry of the available ring. Per burst: the index, the
             // fence, the device's event word.
             let expected = Counts {
@@ -110,44 +110,126 @@ fn a_burst_of_single_buffers_costs_one_publication() {
 }
 
 #[test]
+fn a_packed_burst_of_single_buffers_costs_one_fence() {
+    for in_order in [false, true] {
+        for setup in rings(Format::Packed) {
+            let setup = Setup { in_order, ..setup };
+            for n in [1, 32, 256] {
+                let [add, serve, reap] = burst(setup, n, &ONE);
+                // Per buffer: an address and a tail. Per burst: the fence, the device's event word.
+                let publish = Counts { store_release: n, fences: 1, load_relaxed: 1, ..Counts::default() };
+                let expected = Counts { writes: n, written_bytes: 8 * n, ..publish };
+                assert_eq!(add, expected, "add and flush, burst {n}, {setup:?}");
+                // Per buffer: a tail and an address; the used entry's tail. Per burst: the fence, the driver's event word.
+                let expected = Counts { load_acquire: n, reads: n, read_bytes: 8 * n, ..publish };
+                assert_eq!(serve, expected, "peek, complete and flush, burst {n}, {setup:?}");
+                // Per buffer: the used entry's tail.
+                let expected = Counts { load_acquire: n, ..Counts::default() };
+                assert_eq!(reap, expected, "poll_used, burst {n}, {setup:?}");
+            }
+        }
+    }
+}
+
+/// In order, a burst of buffers without room comes back with one used entry, in either format.
+#[test]
+fn a_run_in_order_costs_one_entry() {
+    let tx = [Element { writable: false, ..ONE[0] }];
+    for n in [1, 32, 256] {
+        for setup in rings(Format::Split) {
+            let [_, serve, reap] = burst(Setup { in_order: true, ..setup }, n, &tx);
+            let expected = Counts {
+                reads: 3 * n,
+                read_bytes: 18 * n,
+                writes: 2,
+                written_bytes: 8,
+                load_acquire: 1,
+                store_release: 1,
+                fences: 1,
+                load_relaxed: 1,
+                ..Counts::default()
+            };
+            assert_eq!(serve, expected, "split, burst {n}");
+            assert_eq!(
+                reap,
+                Counts { reads: 2, read_bytes: 8, load_acquire: 1, ..Counts::default() },
+                "split, burst {n}"
+            );
+        }
+        for setup in rings(Format::Packed) {
+            let [_, serve, reap] = burst(Setup { in_order: true, ..setup }, n, &tx);
+            let expected = Counts {
+                load_acquire: n,
+                reads: n,
+                read_bytes: 8 * n,
+                store_release: 1,
+                fences: 1,
+                load_relaxed: 1,
+                ..Counts::default()
+            };
+            assert_eq!(serve, expected, "packed, burst {n}");
+            assert_eq!(reap, Counts { load_acquire: 1, ..Counts::default() }, "packed, burst {n}");
+        }
+        // What could have been written to has an entry of its own.
+        for format in [Format::Split, Format::Packed] {
+            let [_, serve, reap] = burst(Setup { in_order: true, ..Setup::new(format, 256) }, n, &ONE);
+            assert_eq!((serve.writes, serve.store_release), if format == Format::Split { (2 * n, 1) } else { (0, n) });
+            assert_eq!((reap.reads, reap.load_acquire), if format == Format::Split { (2 * n, 1) } else { (0, n) });
+        }
+    }
+}
+
+#[test]
 fn chains_cost_two_words_an_element() {
+    let four = [0, 1, 2, 3].map(|i| Element { addr: GuestAddr(BUFFER + i * 64), len: 64, writable: i > 1 });
     for n in [1, 32] {
-        let four = [0, 1, 2, 3].map(|i| Element { addr: GuestAddr(BUFFER + i * 64), len: 64, writable: i > 1 });
-        let [add, serve, reap] = burst(n, &four, true);
+        let [add, serve, reap] = burst(rings(Format::Split)[1], n, &four);
         assert_eq!((add.writes, add.written_bytes, add.reads), (9 * n, 66 * n, 0));
         assert_eq!((serve.reads, serve.read_bytes, serve.writes), (9 * n, 66 * n, 2 * n));
         assert_eq!((serve.load_acquire, serve.store_release, serve.fences, serve.load_relaxed), (1, 1, 1, 1));
         assert_eq!((serve.translations, reap.reads, reap.fences), (0, 2 * n, 0));
+
+        let [add, serve, reap] = burst(rings(Format::Packed)[1], n, &four);
+        assert_eq!((add.writes, add.written_bytes, add.store_release, add.reads), (4 * n, 32 * n, 4 * n, 0));
+        assert_eq!((serve.load_acquire, serve.reads, serve.store_release, serve.writes), (4 * n, 4 * n, n, 0));
+        assert_eq!((serve.fences, serve.load_relaxed, serve.translations), (1, 1, 0));
+        assert_eq!(reap, Counts { load_acquire: n, ..Counts::default() });
     }
 }
 
 #[test]
 fn an_indirect_chain_costs_one_translation() {
-    let mut pair = Pair::new(true);
-    pair.driver = pair.driver.with_indirect(&pair.driver_mem, GuestAddr(TABLE), 4).unwrap();
-    let four = [0, 1, 2, 3].map(|i| Element { addr: GuestAddr(BUFFER + i * 64), len: 64, writable: i > 1 });
-    pair.driver_mem.take();
-    for _ in 0..32 {
-        pair.driver.add(&four).unwrap();
+    for (format, entry) in [(Format::Split, 2), (Format::Packed, 0)] {
+        let mut pair = Pair::new(Setup { event_idx: true, indirect: true, ..Setup::new(format, 256) });
+        let four = [0, 1, 2, 3].map(|i| Element { addr: GuestAddr(BUFFER + i * 64), len: 64, writable: i > 1 });
+        pair.driver_mem.take();
+        for _ in 0..32 {
+            pair.driver.add(&four).unwrap();
+        }
+        let counts = pair.driver_mem.take();
+        let (bytes, release) = (counts.written_bytes + 8 * counts.store_release, counts.store_release);
+        // Four table entries, one descriptor (packed: its tail is a sync word, and the first one waits for the flush), and
+        // in the split format an entry of the available ring.
+        let waiting = if format == Format::Packed { 8 } else { 0 };
+        assert_eq!((bytes, release), ((80 + entry) * 32 - waiting, if waiting > 0 { 31 } else { 0 }));
+        let _ = pair.driver.flush();
+        pair.device_mem.take();
+        for _ in 0..32 {
+            let mut list = List::default();
+            let token = pair.device.peek(&pair.device_mem, &mut list).unwrap().unwrap().accept();
+            assert_eq!(list.0, four);
+            pair.device.complete(token, 0);
+        }
+        let counts = pair.device_mem.take();
+        let expected = if format == Format::Split { (3 * 32, 32, 1) } else { (32, 32, 32) };
+        assert_eq!((counts.reads, counts.translations, counts.load_acquire), expected);
     }
-    // Four table entries, one descriptor, one entry of the available ring.
-    assert_eq!(pair.driver_mem.take(), Counts { writes: 11 * 32, written_bytes: 82 * 32, ..Counts::default() });
-    let _ = pair.driver.flush();
-    pair.device_mem.take();
-    for _ in 0..32 {
-        let mut list = List::default();
-        let token = pair.device.peek(&pair.device_mem, &mut list).unwrap().unwrap().accept();
-        assert_eq!(list.0, four);
-        pair.device.complete(token, 0);
-    }
-    let counts = pair.device_mem.take();
-    assert_eq!((counts.reads, counts.translations, counts.load_acquire), (3 * 32, 32, 1));
 }
 
 #[test]
 fn an_empty_look_costs_one_load_and_an_empty_flush_nothing() {
-    for event_idx in [false, true] {
-        let mut pair = Pair::new(event_idx);
+    for setup in [rings(Format::Split), rings(Format::Packed)].concat() {
+        let mut pair = Pair::new(setup);
         pair.device_mem.take();
         pair.driver_mem.take();
         let look = Counts { load_acquire: 1, ..Counts::default() };
@@ -163,8 +245,8 @@ fn an_empty_look_costs_one_load_and_an_empty_flush_nothing() {
 
 #[test]
 fn going_to_sleep_costs_one_fence() {
-    for event_idx in [false, true] {
-        let mut pair = Pair::new(event_idx);
+    for setup in [rings(Format::Split), rings(Format::Packed)].concat() {
+        let mut pair = Pair::new(setup);
         pair.device.disarm();
         pair.driver.disarm();
         pair.device_mem.take();
@@ -172,14 +254,15 @@ fn going_to_sleep_costs_one_fence() {
         let sleep = Counts { store_relaxed: 1, fences: 1, load_acquire: 1, ..Counts::default() };
         assert!(pair.device.arm());
         assert!(pair.driver.arm());
-        assert_eq!((pair.device_mem.take(), pair.driver_mem.take()), (sleep, sleep), "event index {event_idx}");
-        // Waking up costs the event word only where there is a flag to set.
-        let wake = Counts { store_relaxed: u64::from(!event_idx), ..Counts::default() };
+        assert_eq!((pair.device_mem.take(), pair.driver_mem.take()), (sleep, sleep), "{setup:?}");
+        // Waking up costs the event word only where there is a flag to set, and that once.
+        let flag = setup.format == Format::Packed || !setup.event_idx;
+        let wake = Counts { store_relaxed: u64::from(flag), ..Counts::default() };
         for _ in 0..2 {
             pair.device.disarm();
             pair.driver.disarm();
         }
-        assert_eq!((pair.device_mem.take(), pair.driver_mem.take()), (wake, wake), "event index {event_idx}");
+        assert_eq!((pair.device_mem.take(), pair.driver_mem.take()), (wake, wake), "{setup:?}");
     }
 }
 
@@ -215,6 +298,55 @@ fn every_word_of_a_chain_is_read_once() {
         assert_eq!(reads.len(), 10, "two entries, four descriptors of two words");
         assert!(reads.values().all(|n| *n == 1), "{reads:?}");
         assert_eq!(mem.take().load_acquire, 1);
+    }
+}
+
+/// V123: the same in a packed ring, whose tails are sync words: read once all the same.
+#[test]
+fn every_word_of_a_packed_chain_is_read_once() {
+    for in_order in [false, true] {
+        let setup = Setup { event_idx: true, indirect: true, in_order, ..Setup::new(Format::Packed, 5) };
+        let mem = Watched::new(memory()).evil();
+        let raw = RawPacked(setup.config());
+        poke(&mem, TABLE, &[descriptor(BUFFER, 1, 0, 0), descriptor(BUFFER, 2, 0, WRITE)].concat());
+        raw.desc(&mem, 0, (BUFFER, 10, 7, NEXT | RawPacked::AVAIL));
+        raw.desc(&mem, 1, (BUFFER, 20, 8, NEXT | RawPacked::AVAIL));
+        raw.desc(&mem, 2, (TABLE, 32, 9, INDIRECT | RawPacked::AVAIL));
+        raw.desc(&mem, 3, (BUFFER, 40, 3, WRITE | RawPacked::AVAIL));
+        let mut device = setup.fresh_device(&mem);
+        mem.take();
+        let mut list = List::default();
+        for _ in 0..2 {
+            let peeked = device.peek(&mem, &mut list).unwrap().unwrap();
+            assert_eq!(peeked.fault(), None);
+            let token = peeked.accept();
+            device.complete(token, 0);
+        }
+        let _ = device.flush();
+        let lens: Vec<u32> = list.0.iter().map(|e| e.len).collect();
+        assert_eq!(lens, [10, 20, 1, 2, 40]);
+        let reads = mem.reads();
+        assert_eq!(reads.len(), 8, "four descriptors of two words");
+        assert!(reads.values().all(|n| *n == 1), "{reads:?}");
+        assert_eq!((raw.tail(&mem, 0), raw.tail(&mem, 3)), ((0, 9, 0x8080), (0, 3, 0x8080)));
+
+        // And the driver reads every used entry once.
+        let mem = Watched::new(memory()).evil();
+        let mut driver = setup.driver(&mem, (TABLE, 4));
+        for _ in 0..3 {
+            driver.add(&ONE).unwrap();
+        }
+        let _ = driver.flush();
+        for slot in 0..3 {
+            raw.set_tail(&mem, slot, (slot.into(), slot, 0x8082));
+        }
+        mem.take();
+        for id in 0..3_u16 {
+            let used = driver.poll_used().unwrap().unwrap();
+            assert_eq!((used.handle.0, used.len), (id, id.into()));
+        }
+        assert!(mem.reads().values().all(|n| *n == 1));
+        assert_eq!((mem.reads().len(), mem.take()), (3, Counts { load_acquire: 3, ..Counts::default() }));
     }
 }
 

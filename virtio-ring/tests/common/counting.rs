@@ -24,7 +24,7 @@ pub(crate) struct Counts {
 #[derive(Default)]
 struct Seen {
     counts: Counts,
-    /// Payload reads by guest address.
+    /// Reads by guest address: of payload words, and of the 64-bit sync words, which carry payload.
     reads: BTreeMap<u64, u64>,
     evil: bool,
 }
@@ -54,7 +54,7 @@ impl<M> Watched<M> {
         std::mem::take(&mut seen.counts)
     }
 
-    /// Payload words that were read since the last `take`, and how often.
+    /// Words that were read since the last `take`, and how often.
     pub(crate) fn reads(&self) -> BTreeMap<u64, u64> {
         self.seen.borrow().reads.clone()
     }
@@ -88,11 +88,18 @@ impl<A> WatchedArea<A> {
         change(&mut self.seen.borrow_mut().counts);
     }
 
-    /// Notes a payload read; true if it is to give garbage.
+    /// Counts a payload read; true if it is to give garbage.
     fn read(&self, off: usize, bytes: u64) -> bool {
+        self.count(|c| {
+            c.reads += 1;
+            c.read_bytes += bytes;
+        });
+        self.note(off)
+    }
+
+    /// Notes that a word was read; true if it is to give garbage.
+    fn note(&self, off: usize) -> bool {
         let mut seen = self.seen.borrow_mut();
-        seen.counts.reads += 1;
-        seen.counts.read_bytes += bytes;
         let times = seen.reads.entry(self.at + off as u64).or_default();
         *times += 1;
         *times > 1 && seen.evil
@@ -148,7 +155,8 @@ unsafe impl<A: RingMem> RingMem for WatchedArea<A> {
     unsafe fn load64_acquire(&self, off: usize) -> u64 {
         self.count(|c| c.load_acquire += 1);
         // SAFETY: the caller's contract.
-        unsafe { self.inner.load64_acquire(off) }
+        let value = unsafe { self.inner.load64_acquire(off) };
+        if self.note(off) { !value } else { value }
     }
     unsafe fn store64_release(&self, off: usize, value: u64) {
         self.count(|c| c.store_release += 1);

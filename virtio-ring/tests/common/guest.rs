@@ -141,6 +141,42 @@ impl RawRing {
     }
 }
 
+/// The words of a packed ring, written without any rule.
+#[derive(Clone, Copy)]
+pub(crate) struct RawPacked(pub(crate) QueueConfig);
+
+impl RawPacked {
+    pub(crate) const AVAIL: u16 = 1 << 7;
+    pub(crate) const USED: u16 = 1 << 15;
+
+    fn at(&self, slot: u16) -> u64 {
+        self.0.desc.0 + 16 * u64::from(slot)
+    }
+
+    /// Writes address, length, id and flags of a slot.
+    pub(crate) fn desc(&self, mem: &impl GuestMemory, slot: u16, (addr, len, id, flags): (u64, u32, u16, u16)) {
+        poke(mem, self.at(slot), &addr.to_le_bytes());
+        self.set_tail(mem, slot, (len, id, flags));
+    }
+
+    pub(crate) fn set_tail(&self, mem: &impl GuestMemory, slot: u16, (len, id, flags): (u32, u16, u16)) {
+        let tail = [&len.to_le_bytes()[..], &id.to_le_bytes(), &flags.to_le_bytes()].concat();
+        poke(mem, self.at(slot) + 8, &tail);
+    }
+
+    /// Length, id and flags of a slot.
+    pub(crate) fn tail(&self, mem: &impl GuestMemory, slot: u16) -> (u32, u16, u16) {
+        let at = self.at(slot);
+        (word32(mem, at + 8), word16(mem, at + 12), word16(mem, at + 14))
+    }
+
+    /// True if a device may write the byte at `addr`: its event word, and all of a slot but the address.
+    pub(crate) fn may_write(&self, addr: u64) -> bool {
+        let slot = addr.wrapping_sub(self.0.desc.0);
+        (self.0.device.0..self.0.device.0 + 4).contains(&addr) || slot < 16 * u64::from(self.0.size) && slot % 16 >= 8
+    }
+}
+
 /// Every byte of `memory()`, to be compared later.
 pub(crate) fn snapshot(mem: &Memory) -> Vec<(u64, Vec<u8>)> {
     [LOW, ADJACENT, HIGH, TOP].iter().map(|&(guest, len)| (guest, bytes(mem, guest, len))).collect()
