@@ -1,9 +1,11 @@
-//! The villain catalogue, ring contents: what a hostile driver or device can put into a split ring.
+//! The villain catalogue, ring contents: what a hostile driver or device can put into a ring.
 //!
-//! Every row runs on a fresh ring, with and without the event index. `Chain` rows: the head comes back with length 0
-//! and the next good chain still works. `Ring` rows: the error is latched, the ring looks empty, another queue works,
-//! and so does a fresh ring after a reset. `Legal` rows look wrong and are not. The device never writes anything but
-//! the used ring.
+//! Every row runs on fresh rings, with and without the event index, packed ones on both laps. `Chain` rows: the head
+//! comes back with length 0 and the next good chain still works. `Ring` rows: the error is latched, the ring looks empty,
+//! another queue works, and so does a fresh ring after a reset. `Legal` rows look wrong and are not. The device never
+//! writes anything but its own words of the ring.
+//!
+//! Rows of split rings are here, those of packed ones in `villains/packed.rs`, hostile devices in `villains/devices.rs`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -15,44 +17,65 @@
 mod common;
 #[path = "villains/devices.rs"]
 mod devices;
+#[path = "villains/packed.rs"]
+mod packed;
+#[path = "villains/rig.rs"]
+mod rig;
 
 use common::guest::*;
+use rig::Outcome::{Chain, Legal, Ring};
+use rig::{Raw, run_all};
 use virtio_ring::{
-    ChainFault, Chains, DeviceRing, DriverRing, Element, Fault, GuestAddr, MappedArea, Notify, QueueConfig, QueueState,
-    RingError, SplitDevice, SplitDriver, Used,
+    ChainFault, Fault, Format, MappedArea, QueueConfig, QueueState, RingError, SplitDevice, SplitDriver,
 };
 
 type Area = MappedArea<virtio_ring::HeapMemory>;
+type Rig = rig::Rig<RawRing>;
+type Row = rig::Row<RawRing>;
 
-/// A device and a driver that only has memory.
-struct Rig {
-    mem: Memory,
-    raw: RawRing,
-    device: SplitDevice<Area>,
-    chains: Chains<Memory>,
-    /// The next available index.
-    avail: u16,
+impl Raw for RawRing {
+    const FORMAT: Format = Format::Split;
+    /// The used index.
+    type Mark = u16;
+
+    fn new(config: QueueConfig) -> Self {
+        Self(config)
+    }
+
+    fn config(&self) -> QueueConfig {
+        self.0
+    }
+
+    fn offer_good(rig: &mut Rig) {
+        rig.desc(0, (BUFFER, 100, NEXT, 1));
+        rig.desc(1, (BUFFER + 4096, 200, WRITE, 0));
+        rig.offer(0);
+    }
+
+    fn mark(rig: &Rig) -> u16 {
+        rig.raw.used_idx(&rig.mem)
+    }
+
+    fn check_used(rig: &mut Rig, used: u16, held: usize, len: u32) {
+        let config = rig.raw.0;
+        let head = word16(&rig.mem, config.driver.0 + 4 + 2 * u64::from(used % config.size));
+        assert_eq!(rig.raw.used_entry(&rig.mem, used), (head.into(), len));
+        assert_eq!(rig.raw.used_idx(&rig.mem), used.wrapping_add(held as u16));
+    }
+
+    fn may_write(&self, addr: u64) -> bool {
+        self.used_range().contains(&addr)
+    }
+
+    fn repair(rig: &mut Rig) {
+        rig.raw.set_avail_idx(&rig.mem, rig.avail);
+    }
 }
 
 impl Rig {
-    fn new(config: QueueConfig) -> Self {
-        let mem = memory();
-        let device = SplitDevice::new(&mem, &config, QueueState::default()).unwrap();
-        Self { chains: Chains::new(mem.clone(), 64), mem, raw: RawRing(config), device, avail: 0 }
-    }
-
     /// Writes a descriptor: address, length, flags, next.
     fn desc(&self, i: u16, words: (u64, u32, u16, u16)) {
         self.raw.desc(&self.mem, i, words);
-    }
-
-    fn table(&self, entries: &[(u64, u32, u16, u16)]) {
-        self.table_at(TABLE, entries);
-    }
-
-    fn table_at(&self, at: u64, entries: &[(u64, u32, u16, u16)]) {
-        let all: Vec<u8> = entries.iter().flat_map(|&(a, l, f, n)| descriptor(a, l, f, n)).collect();
-        poke(&self.mem, at, &all);
     }
 
     fn offer(&mut self, head: u16) {
@@ -60,49 +83,6 @@ impl Rig {
         self.avail = self.avail.wrapping_add(1);
         self.raw.set_avail_idx(&self.mem, self.avail);
     }
-
-    /// One direct chain of two good buffers goes through.
-    fn good_chain(&mut self) {
-        self.desc(0, (BUFFER, 100, NEXT, 1));
-        self.desc(1, (BUFFER + 4096, 200, WRITE, 0));
-        let last = self.raw.used_idx(&self.mem);
-        self.offer(0);
-        assert_eq!(self.chains.fill(&mut self.device), Ok(1));
-        let chain = &self.chains.view().chains()[0];
-        assert!(!chain.is_faulty());
-        assert_eq!((chain.readable_len(), chain.writable_len()), (100, 200));
-        let token = self.chains.pop().unwrap();
-        self.device.complete(token, 7);
-        let _ = self.device.flush();
-        assert_eq!(self.raw.used_idx(&self.mem), last.wrapping_add(1));
-        assert_eq!(self.raw.used_entry(&self.mem, last), (0, 7));
-    }
-}
-
-/// What is safe.
-enum Outcome {
-    /// Bytes that the device may read and write.
-    Legal(u32, u32),
-    /// A chain-level fault: L.
-    Chain(fn(ChainFault) -> bool),
-    /// A ring-level fault: R.
-    Ring(fn(RingError) -> bool),
-}
-use Outcome::{Chain, Legal, Ring};
-
-struct Row {
-    id: &'static str,
-    source: &'static str,
-    what: &'static str,
-    size: u16,
-    set_up: fn(&mut Rig),
-    outcome: Outcome,
-}
-
-macro_rules! rows {
-    ($($id:literal $source:literal $what:literal $size:literal $set_up:expr => $outcome:expr;)*) => {
-        [$(Row { id: $id, source: $source, what: $what, size: $size, set_up: $set_up, outcome: $outcome }),*]
-    };
 }
 
 /// One buffer at `addr`, offered as chain 3.
@@ -314,131 +294,12 @@ fn indices() -> impl IntoIterator<Item = Row> {
     }
 }
 
-fn changed_outside_of_used(rig: &Rig, before: &[(u64, Vec<u8>)]) -> Vec<u64> {
-    let range = rig.raw.used_range();
-    changed(before, &snapshot(&rig.mem)).into_iter().filter(|a| !range.contains(a)).collect()
-}
-
 #[test]
 fn hostile_drivers_harm_only_themselves() {
-    let rows = drivers();
-    assert!(rows.iter().map(|r| r.id).is_sorted(), "ids are in order and not repeated");
-    for row in rows {
-        for event_idx in [false, true] {
-            let name = format!("{} ({}) {}, event index {event_idx}", row.id, row.source, row.what);
-            let caught = std::panic::catch_unwind(|| run(&row, event_idx));
-            assert!(caught.is_ok(), "{name}");
-        }
-    }
-}
-
-fn run(row: &Row, event_idx: bool) {
-    let mut rig = Rig::new(config(row.size, event_idx, true));
-    (row.set_up)(&mut rig);
-    let before = snapshot(&rig.mem);
-    let used = rig.raw.used_idx(&rig.mem);
-    match row.outcome {
-        Ring(expected) => {
-            ring_is_dead(&mut rig, expected);
-            assert_eq!(changed_outside_of_used(&rig, &before), Vec::<u64>::new());
-            repaired_it_still_looks_empty(&mut rig);
-        }
-        Chain(expected) => {
-            rig.chains.fill(&mut rig.device).unwrap();
-            let fault = rig.chains.take_fault().unwrap();
-            assert!(expected(fault), "{fault:?}");
-            finish(&mut rig, used, None);
-        }
-        Legal(readable, writable) => {
-            rig.chains.fill(&mut rig.device).unwrap();
-            assert_eq!(rig.chains.take_fault(), None);
-            finish(&mut rig, used, Some((readable, writable)));
-        }
-    }
-    if rig.device.fault().is_none() {
-        assert_eq!(changed_outside_of_used(&rig, &before), Vec::<u64>::new(), "bytes written outside of the used ring");
-    }
-    assert_eq!(rig.device.fault().is_some(), matches!(row.outcome, Ring(_)));
-    if rig.device.fault().is_none() && row.size > 1 {
-        rig.good_chain();
-    }
-    other_queue_works(&rig);
-    after_reset(rig);
-}
-
-/// Completes all that is held and looks at what the driver finds.
-fn finish(rig: &mut Rig, mut used: u16, legal: Option<(u32, u32)>) {
-    let held = rig.chains.len();
-    assert!(held > 0);
-    for _ in 0..held {
-        let chain = &rig.chains.view().chains()[0];
-        assert_eq!(chain.is_faulty(), legal.is_none());
-        if let Some(expected) = legal {
-            assert_eq!((chain.readable_len(), chain.writable_len()), expected);
-            let sum = |segs: &[virtio_ring::GuestSlice<'_>]| segs.iter().map(|s| s.len() as u32).sum::<u32>();
-            let view = rig.chains.view();
-            assert_eq!((sum(view.readable(chain)), sum(view.writable(chain))), expected);
-        }
-        let token = rig.chains.pop().unwrap();
-        rig.device.complete(token, 0);
-    }
-    let head = u32::from(word16(&rig.mem, rig.raw.0.driver.0 + 4 + 2 * u64::from(used % rig.raw.0.size)));
-    let _ = rig.device.flush();
-    assert_eq!(rig.raw.used_entry(&rig.mem, used), (head, 0));
-    used = used.wrapping_add(held as u16);
-    assert_eq!(rig.raw.used_idx(&rig.mem), used);
-    assert!(rig.chains.is_empty());
-    assert!(rig.device.arm(), "nothing is left");
-}
-
-fn ring_is_dead(rig: &mut Rig, expected: fn(RingError) -> bool) {
-    let held = rig.chains.len();
-    let error = rig.chains.fill(&mut rig.device).unwrap_err();
-    assert!(expected(error), "{error:?}");
-    assert_eq!(rig.device.fault(), Some(error));
-    assert_eq!(rig.chains.len(), held, "what was held stays held");
-    assert!(rig.device.arm(), "a broken ring does not keep its device awake");
-    assert_eq!(rig.device.flush(), Notify::Suppressed);
-}
-
-/// Only a reset helps.
-fn repaired_it_still_looks_empty(rig: &mut Rig) {
-    rig.chains.rewind(&mut rig.device);
-    rig.raw.set_avail_idx(&rig.mem, rig.avail);
-    assert_eq!(rig.chains.fill(&mut rig.device), Ok(0));
-    assert!(rig.device.arm(), "a broken ring does not keep its device awake");
-    assert_eq!(rig.device.flush(), Notify::Suppressed);
-}
-
-/// A second queue in the same memory.
-fn other_queue_works(rig: &Rig) {
-    let at = |area: GuestAddr| GuestAddr(area.0 + 0x2_0000);
-    let was = rig.raw.0;
-    let config = QueueConfig { size: 4, desc: at(was.desc), driver: at(was.driver), device: at(was.device), ..was };
-    let mut other = Rig {
-        mem: rig.mem.clone(),
-        raw: RawRing(config),
-        device: SplitDevice::new(&rig.mem, &config, QueueState::default()).unwrap(),
-        chains: Chains::new(rig.mem.clone(), 4),
-        avail: 0,
-    };
-    other.good_chain();
-}
-
-/// The driver resets the queue and sets it up again at the same place.
-fn after_reset(rig: Rig) {
-    let config = rig.raw.0;
-    let mut driver = SplitDriver::new(&rig.mem, &config).unwrap();
-    let mut device = SplitDevice::new(&rig.mem, &config, QueueState::default()).unwrap();
-    let mut chains = rig.chains;
-    chains.rewind(&mut device);
-    let mut device = SplitDevice::new(&rig.mem, &config, QueueState::default()).unwrap();
-    let handle = driver.add(&[Element { addr: GuestAddr(BUFFER), len: 10, writable: true }]).unwrap();
-    assert_eq!(driver.flush(), Notify::Needed);
-    assert_eq!(chains.fill(&mut device), Ok(1));
-    device.complete(chains.pop().unwrap(), 10);
-    assert_eq!(device.flush(), Notify::Needed);
-    assert_eq!(driver.poll_used(), Ok(Some(Used { handle, len: 10 })));
+    run_all(&drivers(), |size| {
+        let rig = |on| (format!("event index {on}"), Rig::new(config(size, on, true)));
+        [false, true].map(rig).into()
+    });
 }
 
 #[test]
@@ -450,7 +311,7 @@ fn indirect_that_was_not_negotiated_is_a_fault() {
         indirect(&mut rig, TABLE, 16);
         assert_eq!(rig.chains.fill(&mut rig.device), Ok(1));
         assert_eq!(rig.chains.take_fault(), Some(ChainFault::Indirect));
-        finish(&mut rig, 0, None);
+        rig.finish(None);
         rig.good_chain();
     }
 }
@@ -466,8 +327,7 @@ fn a_flood_of_bad_chains_costs_nothing_but_itself() {
             rig.offer(head);
         }
         assert_eq!(rig.chains.fill(&mut rig.device), Ok(16));
-        let used = rig.raw.used_idx(&rig.mem);
-        finish(&mut rig, used, None);
+        rig.finish(None);
         rig.good_chain();
     }
 }
