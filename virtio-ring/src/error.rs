@@ -123,7 +123,7 @@ pub enum RingError {
         most: u16,
     },
     /// The driver's available index moved by more than the ring holds.
-    #[error("available index {idx} is more than {size} ahead of the used index {used}")]
+    #[error("available index {idx} is not 0 to {size} ahead of the used index {used}")]
     AvailIndex {
         /// The index found.
         idx: u16,
