@@ -114,6 +114,16 @@ pub enum RingError {
         /// The queue size.
         size: u16,
     },
+    /// Set-up: restored places that the ring in memory contradicts.
+    #[error("restored places {used:#06x} to {avail:#06x} are the device's, but slot {slot} was not made available")]
+    PackedHeld {
+        /// The restored available offset and wrap counter.
+        avail: u16,
+        /// The restored used offset and wrap counter.
+        used: u16,
+        /// The slot found.
+        slot: u16,
+    },
     /// The driver made a chain available that has no end among the slots that are not the device's already.
     #[error("chain at slot {slot} does not end within {most} descriptors")]
     PackedChain {

@@ -2,8 +2,8 @@
 #![expect(unsafe_code, reason = "calls the unsafe accessors of the memory seam")]
 
 use crate::chain::{DESC_LEN, NEXT, WRITE};
-use crate::error::RingError;
-use crate::mem::{GuestAddr, GuestMemory, RingMem};
+use crate::error::{Fault, RingError};
+use crate::mem::{Access, GuestAddr, GuestMemory, RingMem};
 use crate::ring::Element;
 use crate::split::describe;
 
@@ -25,7 +25,7 @@ pub(crate) struct IndirectTables<A> {
     entries: u16,
 }
 
-#[expect(clippy::arithmetic_side_effects, reason = "u16 * u16 * 16 fits any usize that Linux runs on")]
+#[expect(clippy::arithmetic_side_effects, reason = "u16 * u16 * 16 fits a u64, and what `new` found mapped a usize")]
 impl<A: RingMem> IndirectTables<A> {
     pub(crate) fn new<M: GuestMemory<Area = A>>(
         mem: &M,
@@ -33,7 +33,13 @@ impl<A: RingMem> IndirectTables<A> {
         tables: u16,
         entries: u16,
     ) -> Result<Self, RingError> {
-        let area = mem.ring_area(addr, usize::from(tables) * usize::from(entries) * DESC_LEN)?;
+        let bytes = u64::from(tables) * u64::from(entries) * DESC_LEN as u64;
+        // More than a machine of 32 bits can address is not mapped there.
+        let expected = usize::try_from(bytes).map_err(|_| Fault { addr, len: bytes, access: Access::Write })?;
+        let area = mem.ring_area(addr, expected)?;
+        if area.len() < expected {
+            return Err(RingError::AreaTooShort { len: area.len(), expected });
+        }
         if !addr.0.is_multiple_of(16) || !area.is_aligned(16) {
             return Err(RingError::Misaligned { addr, align: 16 });
         }
@@ -59,8 +65,8 @@ impl<A: RingMem> IndirectTables<A> {
                 TableFormat::Split => d.into_words(),
                 TableFormat::Packed => (d.addr, u64::from(d.len) | u64::from(d.flags & WRITE) << 48),
             };
-            // SAFETY: `index < tables` and at most `entries` elements: inside of the area that `new` translated, which
-            // is aligned to 16.
+            // SAFETY: `index < tables` and at most `entries` elements: inside of the area that `new` translated, measured
+            // and found aligned to 16.
             unsafe { self.area.write64(at, addr.to_le()) };
             // SAFETY: as above.
             unsafe { self.area.write64(at + 8, rest.to_le()) };
@@ -69,3 +75,6 @@ impl<A: RingMem> IndirectTables<A> {
         Some((self.addr.checked_add(start as u64)?, (at - start) as u32))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,11 +6,12 @@ mod common;
 
 use std::collections::VecDeque;
 
-use common::guest::{ADJACENT, HIGH, Memory, TABLE, config, memory};
+use common::guest::{ADJACENT, HIGH, Memory, TABLE, memory};
+use common::peers::Setup;
 use proptest::prelude::*;
 use virtio_ring::{
-    Access, Chain, Chains, DeviceRing, DriverRing, Element, GuestAddr, GuestMemory, GuestSlice, HeapMemory,
-    MAX_SEGMENTS, MappedArea, QueueState, SplitDevice, SplitDriver, View,
+    Access, AnyDevice, AnyDriver, Chain, Chains, DeviceRing, DriverRing, Element, Format, GuestAddr, GuestMemory,
+    GuestSlice, HeapMemory, MAX_SEGMENTS, MappedArea, View,
 };
 
 const SIZE: u16 = 32;
@@ -78,8 +79,8 @@ fn check(mem: &Memory, view: &View<'_>, chain: &Chain, elements: &[Element]) -> 
 
 struct Session {
     mem: Memory,
-    driver: SplitDriver<MappedArea<HeapMemory>>,
-    device: SplitDevice<MappedArea<HeapMemory>>,
+    driver: AnyDriver<MappedArea<HeapMemory>>,
+    device: AnyDevice<MappedArea<HeapMemory>>,
     chains: Chains<Memory>,
     depth: usize,
     available: VecDeque<Vec<Element>>,
@@ -149,11 +150,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_pool_follows_the_model(depth in 1..40_usize, ops in prop::collection::vec(op(), 0..150)) {
-        let (mem, config) = (memory(), config(SIZE, true, true));
-        let driver = SplitDriver::new(&mem, &config).unwrap();
-        let driver = driver.with_indirect(&mem, GuestAddr(TABLE), ENTRIES).unwrap();
-        let device = SplitDevice::new(&mem, &config, QueueState::default()).unwrap();
+    fn the_pool_follows_the_model(
+        depth in 1..40_usize,
+        [packed, in_order] in any::<[bool; 2]>(),
+        ops in prop::collection::vec(op(), 0..150),
+    ) {
+        let format = if packed { Format::Packed } else { Format::Split };
+        let setup = Setup { event_idx: true, indirect: true, in_order, ..Setup::new(format, SIZE) };
+        let mem = memory();
+        let driver = setup.driver(&mem, (TABLE, ENTRIES));
+        let device = setup.fresh_device(&mem);
         let chains = Chains::new(mem.clone(), depth);
         let (available, held) = (VecDeque::new(), VecDeque::new());
         let mut session = Session { mem, driver, device, chains, depth, available, held };

@@ -78,6 +78,14 @@ impl<A: RingMem> PackedDevice<A> {
         if held > size.into() {
             return Err(RingError::PackedOrder { avail, used, size });
         }
+        // The used entries of what is held are not written yet, so every slot of it still is as the driver left it.
+        let mut at = next_used;
+        for _ in 0..held {
+            if !layout.tail(at.index()).is_avail(at.wrap()) {
+                return Err(RingError::PackedHeld { avail, used, slot: at.index() });
+            }
+            at = at.advance(1, size);
+        }
         layout.set_event(Owner::Device, Event::Always);
         Ok(Self {
             layout,

@@ -272,7 +272,8 @@ fn hostile_devices_do_not_confuse_a_packed_driver() {
 /// In order: the id says how far a run goes, and it goes nowhere.
 fn hostile_runs<W: Wire>() {
     type SetUp<W> = fn(&mut Victim<W>);
-    let rows: [(&str, SetUp<W>, fn(RingError) -> bool); 4] = [
+    type Expected = fn(RingError) -> bool;
+    let rows: [(&str, SetUp<W>, Expected); 4] = [
         ("V181 id was never added", |v| v.used(0, 5, 0), bad_id),
         ("V182 id is beyond the ring", |v| v.used(0, 0xFFFF, 0), bad_id),
         ("V183 length of the last chain is too long", |v| v.used(0, 0, 11), bad_len),

@@ -351,22 +351,38 @@ fn impossible_queues_do_not_start() {
     }
 }
 
-/// What has to come of a restored state: worked out on the ring laid out twice, place by place.
-fn restored(avail: u16, used: u16, size: u16) -> Result<(), RingError> {
+/// What has to come of a restored state, if slots have these flags: worked out on the ring laid out twice, place by place.
+fn restored(avail: u16, used: u16, flags: &[u16]) -> Result<(), RingError> {
+    let size = flags.len() as u16;
     let laps: Vec<u16> = (0..size).map(|i| i | 0x8000).chain(0..size).collect();
     let place = |bits| laps.iter().position(|p| *p == bits);
     let at = place(avail).ok_or(RingError::PackedAvail { avail, size })?;
     let behind = place(used).ok_or(RingError::PackedUsed { used, size })?;
     let held = (0..laps.len()).find(|n| (behind + n) % laps.len() == at).unwrap();
-    if held > usize::from(size) { Err(RingError::PackedOrder { avail, used, size }) } else { Ok(()) }
+    if held > usize::from(size) {
+        return Err(RingError::PackedOrder { avail, used, size });
+    }
+    for n in 0..held {
+        let place = laps[(behind + n) % laps.len()];
+        let (slot, wanted) = (place & 0x7FFF, if place & 0x8000 != 0 { AVAIL } else { USED });
+        if flags[usize::from(slot)] & (AVAIL | USED) != wanted {
+            return Err(RingError::PackedHeld { avail, used, slot });
+        }
+    }
+    Ok(())
 }
 
 /// Restored state: CVE-2013-4148..4151.
 #[test]
 fn a_restored_state_is_not_trusted() {
     let mem = memory();
-    for size in 1..=5 {
+    for size in 1..=6 {
         let config = Setup::new(Format::Packed, size).config();
+        // Each slot as the driver left it on the first lap, on the second, or not yet at all.
+        let flags: Vec<u16> = (0..size).map(|i| [AVAIL, USED, 0][usize::from(i + size) % 3]).collect();
+        for (slot, flags) in (0..size).zip(&flags) {
+            RawPacked(config).desc(&mem, slot, (BUFFER, 1, 0, *flags));
+        }
         // Every place that is one, those just beyond, and what has all bits.
         let near = |wrap: u16| (0..size + 2).chain([0x7FFF]).map(move |i| i | wrap);
         let near: Vec<u16> = near(0).chain(near(0x8000)).collect();
@@ -375,7 +391,7 @@ fn a_restored_state_is_not_trusted() {
         for (avail, used) in pairs.chain(far) {
             let state = QueueState(u32::from(used) << 16 | u32::from(avail));
             let device = PackedDevice::new(&mem, &config, state).map(|d| assert_eq!(d.state(), state));
-            assert_eq!(device, restored(avail, used, size), "size {size}, avail {avail:#x}, used {used:#x}");
+            assert_eq!(device, restored(avail, used, &flags), "size {size}, avail {avail:#x}, used {used:#x}");
         }
     }
 }
@@ -389,10 +405,10 @@ proptest! {
         size in 1..=9_u16,
         avail: u16,
         used: u16,
-        flags in any::<[bool; 3]>(),
+        features in any::<[bool; 3]>(),
         slots in prop::collection::vec((0..0x40_0000_u64, 0..70_000_u32, any::<u16>(), any::<u16>()), 9),
     ) {
-        let [event_idx, indirect, in_order] = flags;
+        let [event_idx, indirect, in_order] = features;
         let setup = Setup { event_idx, indirect, in_order, ..Setup::new(Format::Packed, size) };
         let config = setup.config();
         let mem = memory();
@@ -400,11 +416,12 @@ proptest! {
         for (i, words) in (0..size).zip(&slots) {
             raw.desc(&mem, i, *words);
         }
+        let flags: Vec<u16> = slots.iter().take(size.into()).map(|words| words.3).collect();
         // Half of the states that can be, and all kinds of others.
-        let bits = |b: u16| if b & 1 == 0 { (b >> 1 & 0x7FFF) % size | (b & 0x8000) } else { b };
+        let bits = |b: u16| if b & 1 == 0 { ((b >> 1) & 0x7FFF) % size | (b & 0x8000) } else { b };
         let (avail, used) = (bits(avail), bits(used));
         let device = PackedDevice::new(&mem, &config, QueueState(u32::from(used) << 16 | u32::from(avail)));
-        prop_assert_eq!(device.as_ref().map(|_| ()).map_err(|e| *e), restored(avail, used, size));
+        prop_assert_eq!(device.as_ref().map(|_| ()).map_err(|e| *e), restored(avail, used, &flags));
         let Ok(mut device) = device else { return Ok(()) };
         let before = snapshot(&mem);
         for _ in 0..50 {
