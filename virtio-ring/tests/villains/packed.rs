@@ -418,7 +418,7 @@ proptest! {
         }
         let flags: Vec<u16> = slots.iter().take(size.into()).map(|words| words.3).collect();
         // Half of the states that can be, and all kinds of others.
-        let bits = |b: u16| if b & 1 == 0 { ((b >> 1) & 0x7FFF) % size | (b & 0x8000) } else { b };
+        let bits = |b: u16| if b & 1 == 0 { (((b >> 1) & 0x7FFF) % size) | (b & 0x8000) } else { b };
         let (avail, used) = (bits(avail), bits(used));
         let device = PackedDevice::new(&mem, &config, QueueState(u32::from(used) << 16 | u32::from(avail)));
         prop_assert_eq!(device.as_ref().map(|_| ()).map_err(|e| *e), restored(avail, used, &flags));
