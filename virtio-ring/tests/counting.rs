@@ -391,18 +391,26 @@ fn a_table_that_changes_under_the_walk_is_walked_as_read() {
             Ok(())
         }
     }
-    let config = config(8, true, true);
-    let mem = memory();
-    let raw = RawRing(config);
-    let table = [descriptor(BUFFER, 1, NEXT, 1), descriptor(BUFFER, 2, NEXT, 2), descriptor(BUFFER, 3, WRITE, 0)];
-    poke(&mem, TABLE, &table.concat());
-    raw.desc(&mem, 0, (TABLE, 48, INDIRECT, 0));
-    raw.set_avail_idx(&mem, 1);
-    let mut device = SplitDevice::new(&mem, &config, QueueState::default()).unwrap();
-    let mut sink = Rewrites { mem: &mem, seen: Vec::new() };
-    let peeked = device.peek(&mem, &mut sink).unwrap().unwrap();
-    assert_eq!(peeked.fault(), None);
-    let token = peeked.accept();
-    device.complete(token, 0);
-    assert_eq!(sink.seen, [1, 2, 3]);
+    for format in [Format::Split, Format::Packed] {
+        let setup = Setup { event_idx: true, indirect: true, ..Setup::new(format, 8) };
+        let mem = memory();
+        if format == Format::Split {
+            let raw = RawRing(setup.config());
+            let (one, two) = (descriptor(BUFFER, 1, NEXT, 1), descriptor(BUFFER, 2, NEXT, 2));
+            poke(&mem, TABLE, &[one, two, descriptor(BUFFER, 3, WRITE, 0)].concat());
+            raw.desc(&mem, 0, (TABLE, 48, INDIRECT, 0));
+            raw.set_avail_idx(&mem, 1);
+        } else {
+            let (one, two) = (descriptor(BUFFER, 1, 0, 0), descriptor(BUFFER, 2, 0, 0));
+            poke(&mem, TABLE, &[one, two, descriptor(BUFFER, 3, 0, WRITE)].concat());
+            RawPacked(setup.config()).desc(&mem, 0, (TABLE, 48, 0, INDIRECT | RawPacked::AVAIL));
+        }
+        let mut device = setup.fresh_device(&mem);
+        let mut sink = Rewrites { mem: &mem, seen: Vec::new() };
+        let peeked = device.peek(&mem, &mut sink).unwrap().unwrap();
+        assert_eq!(peeked.fault(), None);
+        let token = peeked.accept();
+        device.complete(token, 0);
+        assert_eq!(sink.seen, [1, 2, 3]);
+    }
 }
