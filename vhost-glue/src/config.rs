@@ -18,6 +18,8 @@ pub struct DeviceConfig {
     pub poll: Duration,
     /// CPUs to pin the workers to, one after the other; empty: wherever the system puts them.
     pub pin: Vec<usize>,
+    /// Offer the packed ring; the driver decides.
+    pub packed: bool,
     /// Drop frames from the guest whose source address is not its own.
     pub spoof_check: bool,
 }
@@ -37,6 +39,7 @@ impl Default for DeviceConfig {
             speed: None,
             poll: Self::DEFAULT_POLL,
             pin: Vec::new(),
+            packed: true,
             spoof_check: true,
         }
     }

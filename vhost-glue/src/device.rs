@@ -77,7 +77,10 @@ impl<P: Port> Device<P> {
         let (mtu, speed) = (config.mtu, config.speed);
         let net = NetConfig { mtu, pairs, speed, duplex, ..NetConfig::new(MacAddr(config.mac)) };
         // The protocol has no way to tell the driver later that it should announce itself.
-        let wanted = Features::SUPPORTED.difference(Features::GUEST_ANNOUNCE);
+        let mut wanted = Features::SUPPORTED.difference(Features::GUEST_ANNOUNCE);
+        if !config.packed {
+            wanted.remove(Features::RING_PACKED);
+        }
         let net = NetDevice::new(&net, wanted, port.features())?;
         let stats = Stats::new(pairs);
         Ok(Self { parts: Parts { config, net, pairs, stats }, port })

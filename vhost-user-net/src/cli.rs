@@ -68,6 +68,10 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..), help_heading = "Device")]
     pub(crate) mtu: Option<u16>,
 
+    /// Offer the packed ring format. The driver decides.
+    #[arg(long, value_name = "ON|OFF", default_value = "on", help_heading = "Device")]
+    pub(crate) packed: Switch,
+
     /// Drop frames that the guest sends from another source address than --mac.
     #[arg(long, value_name = "ON|OFF", default_value = "on", help_heading = "Device")]
     pub(crate) spoof_check: Switch,

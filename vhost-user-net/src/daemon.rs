@@ -119,6 +119,7 @@ fn device_config(cli: &Cli, host: &HostEnd) -> DeviceConfig {
         queues: cli.queues,
         poll: Duration::from_micros(cli.poll_us),
         pin: cli.pin.clone().map_or_else(Vec::new, |list| list.0),
+        packed: cli.packed == Switch::On,
         spoof_check: cli.spoof_check == Switch::On,
         ..DeviceConfig::default()
     }

@@ -63,6 +63,10 @@ bitflags::bitflags! {
         const RING_EVENT_IDX = 1 << 29;
         /// The device complies with virtio 1.0 or later.
         const VERSION_1 = 1 << 32;
+        /// The ring is a packed one.
+        const RING_PACKED = 1 << 34;
+        /// The device uses buffers in the order in which they were made available.
+        const IN_ORDER = 1 << 35;
         /// Counters by control command (virtio 1.4).
         const DEVICE_STATS = 1 << 50;
         /// Hashes of inner headers.
@@ -140,6 +144,8 @@ impl Features {
         .union(Self::SPEED_DUPLEX)
         .union(Self::RING_INDIRECT_DESC)
         .union(Self::RING_EVENT_IDX)
+        .union(Self::RING_PACKED)
+        .union(Self::IN_ORDER)
         .union(Self::VERSION_1);
 
     /// What a vhost-user front end may serve by itself and then not pass on, although the driver acknowledged it.

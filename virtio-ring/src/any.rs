@@ -86,6 +86,17 @@ impl<A: RingMem> AnyDevice<A> {
     }
 }
 
+impl<A> AnyDevice<A> {
+    /// Which it is.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        match self {
+            Self::Split(_) => Format::Split,
+            Self::Packed(_) => Format::Packed,
+        }
+    }
+}
+
 impl<A: RingMem> AnyDriver<A> {
     /// Sets up an empty ring.
     ///

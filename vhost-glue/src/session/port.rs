@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use net_filter::{MacAddr, MacFilter, SpoofCheck};
 use virtio_net_core::{Features, QueueRole};
-use virtio_ring::{GuestAddr, QueueConfig};
+use virtio_ring::{Format, GuestAddr, QueueConfig};
 
 use super::vring::{Addresses, Kick};
 use super::{Fail, Session};
@@ -23,6 +23,14 @@ fn place(role: QueueRole) -> (usize, Side) {
 
 impl<P: Port> Session<'_, P> {
     /// Queue pairs that the driver may use.
+    /// The format of every ring of this session.
+    pub(super) fn format(&self) -> Format {
+        match self.acked {
+            Some(acked) if acked.contains(Features::RING_PACKED) => Format::Packed,
+            _ => Format::Split,
+        }
+    }
+
     fn pairs(&self, acked: Features) -> u16 {
         if acked.contains(Features::MQ) { self.parts.pairs } else { 1 }
     }
@@ -42,7 +50,8 @@ impl<P: Port> Session<'_, P> {
         let [desc, driver, device] = self.translate(&addresses)?;
         let event_idx = acked.contains(Features::RING_EVENT_IDX);
         let indirect = acked.contains(Features::RING_INDIRECT_DESC);
-        Ok(Some(QueueConfig { size, desc, driver, device, event_idx, indirect, in_order: false }))
+        let in_order = acked.contains(Features::IN_ORDER);
+        Ok(Some(QueueConfig { size, desc, driver, device, event_idx, indirect, in_order }))
     }
 
     /// Starts a ring that does not run, if all about it is known.
@@ -58,7 +67,9 @@ impl<P: Port> Session<'_, P> {
         self.start_port(acked)?;
         let Some(vring) = self.vrings.get(index) else { return Ok(()) };
         let enabled = vring.enabled.unwrap_or(!self.begins_disabled);
-        let setup = Setup { index, config, state: vring.base, signals: vring.signals(), enabled };
+        let format = self.format();
+        let state = vring.base.unwrap_or(format.start());
+        let setup = Setup { index, format, config, state, signals: vring.signals(), enabled };
         let memory = self.memory.memory().clone();
         let started = self.on_worker(role, move |worker, side| worker.start(side, &memory, setup))?;
         if let Err(error) = started {
@@ -81,7 +92,7 @@ impl<P: Port> Session<'_, P> {
         let Some(role) = vring.running.take() else { return Ok(()) };
         let state = self.on_worker(role, Worker::stop)?;
         if let (Some(vring), Some(state)) = (self.vrings.get_mut(index), state) {
-            vring.base = state;
+            vring.base = Some(state);
         }
         Ok(())
     }
@@ -96,7 +107,7 @@ impl<P: Port> Session<'_, P> {
             tracing::warn!("ring {index} is not in the new memory table: it is stopped until it is");
             vring.running = None;
             vring.suspended = true;
-            vring.base = state;
+            vring.base = Some(state);
         }
         Ok(())
     }

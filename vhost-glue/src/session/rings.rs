@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use vhost::vhost_user::message::{VhostUserU64, VhostUserVringAddr, VhostUserVringState};
-use virtio_ring::{QueueState, RingError};
+use virtio_ring::{Format, QueueState, RingError};
 
 use super::vring::{Addresses, Kick, Vring};
 use super::{Answer, Fail, Session};
@@ -43,8 +43,14 @@ impl<P: Port> Session<'_, P> {
     pub(super) fn set_vring_num(&mut self, message: &Message) -> Result<Answer, Fail> {
         let (index, num) = self.state(message)?;
         let size = u16::try_from(num).map_err(|_| Refusal::Value { value: num.into(), max: 1 << 15 })?;
-        if !size.is_power_of_two() {
-            return Err(Refusal::Ring { index, error: RingError::Size { size } }.into());
+        match self.format() {
+            Format::Split if !size.is_power_of_two() => {
+                return Err(Refusal::Ring { index, error: RingError::Size { size } }.into());
+            }
+            Format::Packed if size == 0 || size > 1 << 15 => {
+                return Err(Refusal::Ring { index, error: RingError::PackedSize { size } }.into());
+            }
+            Format::Split | Format::Packed => {}
         }
         self.settle(index)?;
         self.vring(index)?.size = size;
@@ -53,11 +59,11 @@ impl<P: Port> Session<'_, P> {
 
     pub(super) fn set_vring_base(&mut self, message: &Message) -> Result<Answer, Fail> {
         let (index, num) = self.state(message)?;
-        if num > u16::MAX.into() {
+        if self.format() == Format::Split && num > u16::MAX.into() {
             return Err(Refusal::Value { value: num.into(), max: u16::MAX.into() }.into());
         }
         self.settle(index)?;
-        self.vring(index)?.base = QueueState(num);
+        self.vring(index)?.base = Some(QueueState(num));
         self.try_start(index)
     }
 
@@ -79,7 +85,8 @@ impl<P: Port> Session<'_, P> {
     pub(super) fn vring_base(&mut self, message: &Message) -> Result<Answer, Fail> {
         let (index, _) = self.state(message)?;
         self.stop_ring(index)?;
-        let base = self.vring(index)?.base.0;
+        let start = self.format().start();
+        let base = self.vring(index)?.base.unwrap_or(start).0;
         Ok(Answer::of(&VhostUserVringState::new(index as u32, base)))
     }
 

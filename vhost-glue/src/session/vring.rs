@@ -34,8 +34,8 @@ pub(super) struct Vring {
     /// Entries; 0: not said yet.
     pub(super) size: u16,
     pub(super) addresses: Option<Addresses>,
-    /// Where the ring begins when it is started, or stood when it was stopped.
-    pub(super) base: QueueState,
+    /// Where the ring begins when it is started, or stood when it was stopped; `None`: at its beginning.
+    pub(super) base: Option<QueueState>,
     pub(super) kick: Kick,
     pub(super) call: Option<Arc<OwnedFd>>,
     pub(super) error: Option<Arc<OwnedFd>>,

@@ -7,7 +7,7 @@ use virtio_net_core::rx::{RxFilter, RxFormat, RxPump, RxStats, RxStop};
 use virtio_net_core::tx::{TxFilter, TxFormat, TxPump, TxStats, TxStop};
 use virtio_ring::{DeviceRing, QueueConfig, QueueState, RingError};
 
-use super::line::{Line, Setup};
+use super::line::{Line, Ring, Setup};
 use crate::memory::Memory;
 use crate::port::PortQueue;
 
@@ -48,7 +48,12 @@ impl TxHalf {
             return self.line.kicked && self.discard();
         }
         self.line.ring.disarm();
-        match self.pump.pump(&mut self.line.ring, port, filter, BUDGET) {
+        // The format is looked at once a burst.
+        let pumped = match &mut self.line.ring {
+            Ring::Split(ring) => self.pump.pump(ring, port, filter, BUDGET),
+            Ring::Packed(ring) => self.pump.pump(ring, port, filter, BUDGET),
+        };
+        match pumped {
             Ok(outcome) => {
                 self.line.notify(outcome.notify);
                 self.stalled = outcome.chains == 0 && (self.stalled || self.retry);
@@ -149,7 +154,11 @@ impl RxHalf {
             return (false, None);
         }
         self.line.ring.disarm();
-        match self.pump.pump(&mut self.line.ring, source, filter, BUDGET) {
+        let pumped = match &mut self.line.ring {
+            Ring::Split(ring) => self.pump.pump(ring, source, filter, BUDGET),
+            Ring::Packed(ring) => self.pump.pump(ring, source, filter, BUDGET),
+        };
+        match pumped {
             Ok(outcome) => {
                 self.line.notify(outcome.notify);
                 self.starved = outcome.stop == RxStop::NoBuffers;

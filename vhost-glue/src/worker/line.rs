@@ -4,14 +4,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::PollFlags;
-use virtio_ring::{DeviceRing, MappedArea, Notify, QueueConfig, QueueState, RingError, SplitDevice};
+use virtio_ring::{AnyDevice, DeviceRing, Format, MappedArea, Notify, QueueConfig, QueueState, RingError};
 
 use crate::memory::{Mapping, Memory};
 use crate::stats::RingStats;
 use crate::stop::wake;
 
 /// A ring of this crate.
-pub(crate) type Ring = SplitDevice<MappedArea<Arc<Mapping>>>;
+pub(crate) type Ring = AnyDevice<MappedArea<Arc<Mapping>>>;
 
 /// The descriptors of a ring.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ pub(crate) struct Signals {
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) index: usize,
+    pub(crate) format: Format,
     pub(crate) config: QueueConfig,
     pub(crate) state: QueueState,
     pub(crate) signals: Signals,
@@ -51,11 +52,11 @@ pub(crate) struct Line {
 impl Line {
     /// Starts a ring. Whatever kicks came before are honoured: the ring is looked at once in any case.
     pub(crate) fn start(mem: &Memory, setup: Setup) -> Result<Self, RingError> {
-        let ring = Ring::new(mem, &setup.config, setup.state)?;
+        let ring = Ring::new(mem, setup.format, &setup.config, setup.state)?;
         let stats = RingStats { size: ring.size(), started: true, enabled: setup.enabled, ..RingStats::default() };
         let Setup { index, signals, enabled, state, .. } = setup;
         // Whoever served the ring before may have gone between completing buffers and calling.
-        if let Some(fd) = signals.call.as_ref().filter(|_| state != QueueState::default()) {
+        if let Some(fd) = signals.call.as_ref().filter(|_| state != setup.format.start()) {
             wake(fd.as_fd());
         }
         Ok(Self { ring, signals, enabled, kicked: true, stats, index, unannounced: false })
@@ -68,7 +69,7 @@ impl Line {
         if !self.is_sound() {
             return Ok(());
         }
-        self.ring = Ring::new(mem, config, self.ring.state())?;
+        self.ring = Ring::new(mem, self.ring.format(), config, self.ring.state())?;
         self.kicked = true;
         Ok(())
     }

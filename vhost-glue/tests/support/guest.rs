@@ -9,7 +9,7 @@ use vhost_glue::{Mapping, MemoryTable, RegionSpec};
 use virtio_net_core::driver::{BufferPlan, NetDriver};
 use virtio_net_core::{Features, NetHeader};
 use virtio_ring::{
-    Access, DriverRing, Element, GuestAddr, GuestMemory, MappedArea, QueueConfig, RegionMemory, SplitDriver,
+    Access, AnyDriver, DriverRing, Element, Format, GuestAddr, GuestMemory, MappedArea, QueueConfig, RegionMemory,
 };
 
 use super::front::{
@@ -29,7 +29,7 @@ const BUFFERS: u64 = 0x18_0000;
 pub const OWN: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
 
 pub type Mem = RegionMemory<Arc<Mapping>>;
-pub type Driver = NetDriver<SplitDriver<MappedArea<Arc<Mapping>>>, Mem>;
+pub type Driver = NetDriver<AnyDriver<MappedArea<Arc<Mapping>>>, Mem>;
 
 /// A file of guest memory.
 pub fn memfd(size: u64) -> OwnedFd {
@@ -66,6 +66,11 @@ pub struct Guest {
     received: u64,
 }
 
+/// The format that these features ask for.
+pub fn format(acked: Features) -> Format {
+    if acked.contains(Features::RING_PACKED) { Format::Packed } else { Format::Split }
+}
+
 /// Geometry of ring `index`.
 pub fn ring(index: u32, acked: Features) -> QueueConfig {
     let at = BASE + u64::from(index) * RING_SPACE;
@@ -76,7 +81,7 @@ pub fn ring(index: u32, acked: Features) -> QueueConfig {
         device: GuestAddr(at + 0x8000),
         event_idx: acked.contains(Features::RING_EVENT_IDX),
         indirect: acked.contains(Features::RING_INDIRECT_DESC),
-        in_order: false,
+        in_order: acked.contains(Features::IN_ORDER),
     }
 }
 
@@ -92,7 +97,7 @@ impl Guest {
         let table = MemoryTable::new(&[spec()], vec![file.try_clone().unwrap()]).unwrap();
         let mem = table.memory().clone();
         let first = 2 * pair;
-        let rings = [first, first + 1].map(|i| SplitDriver::new(&mem, &ring(i, acked)).unwrap());
+        let rings = [first, first + 1].map(|i| AnyDriver::new(&mem, format(acked), &ring(i, acked)).unwrap());
         let [rx, tx] = rings;
         let base = GuestAddr(BASE + BUFFERS * u64::from(pair + 1));
         let plan = BufferPlan { base, rx: RING, tx: RING, tx_frame: 2048 };
@@ -222,7 +227,7 @@ impl Guest {
 /// The control queue's driver.
 pub struct Control {
     mem: Mem,
-    ring: SplitDriver<MappedArea<Arc<Mapping>>>,
+    ring: AnyDriver<MappedArea<Arc<Mapping>>>,
     kick: OwnedFd,
 }
 
@@ -232,7 +237,7 @@ impl Control {
     const INDEX: u32 = 4;
 
     pub fn new(guest: &Guest) -> Self {
-        let ring = SplitDriver::new(&guest.mem, &ring(Self::INDEX, guest.acked)).unwrap();
+        let ring = AnyDriver::new(&guest.mem, format(guest.acked), &ring(Self::INDEX, guest.acked)).unwrap();
         Self { mem: guest.mem.clone(), ring, kick: event() }
     }
 

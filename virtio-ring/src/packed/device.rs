@@ -71,7 +71,7 @@ impl<A: RingMem> PackedDevice<A> {
     pub fn new<M: GuestMemory<Area = A>>(mem: &M, config: &QueueConfig, state: QueueState) -> Result<Self, RingError> {
         let layout = Layout::map(mem, config)?;
         let size = config.size;
-        let (avail, used) = (state.0 as u16, (state.0 >> 16) as u16);
+        let (avail, used) = begin(&layout, state);
         let next_avail = Place::from_bits(avail, size).ok_or(RingError::PackedAvail { avail, size })?;
         let next_used = Place::from_bits(used, size).ok_or(RingError::PackedUsed { used, size })?;
         let held = next_avail.since(next_used, size);
@@ -177,6 +177,21 @@ impl<A: RingMem> PackedDevice<A> {
             None => chain,
         });
     }
+}
+
+/// The available and the used place of a state.
+///
+/// Front ends that know only the split ring's format give less than there is to know. DPDK leaves the used half zero: it
+/// is then where the available half is. User Mode Linux starts every ring at zero, which is a place on the second lap: it
+/// is meant so if the driver has been there, and nothing in slot 0 says that the first lap was done.
+fn begin<A: RingMem>(layout: &Layout<A>, state: QueueState) -> (u16, u16) {
+    let (avail, used) = (state.0 as u16, (state.0 >> 16) as u16);
+    let first = layout.tail(0);
+    if state.0 == 0 && !first.is_used(true) && !first.is_avail(false) {
+        let start = Place::START.to_bits();
+        return (start, start);
+    }
+    (avail, if used == 0 { avail } else { used })
 }
 
 impl<A: RingMem> DeviceRing for PackedDevice<A> {
