@@ -1,6 +1,6 @@
 //! The device's side of a packed ring.
 
-use super::layout::{Event, Layout, Owner, Tail, used_flags};
+use super::layout::{Event, Layout, Owner, Tail, USED, used_flags};
 use super::place::{self, Place};
 use crate::chain::{Descriptor, Front, INDIRECT, NEXT, WRITE, Walk};
 use crate::cursor::Cursor;
@@ -183,15 +183,22 @@ impl<A: RingMem> PackedDevice<A> {
 ///
 /// Front ends that know only the split ring's format give less than there is to know. DPDK leaves the used half zero: it
 /// is then where the available half is. User Mode Linux starts every ring at zero, which is a place on the second lap: it
-/// is meant so if the driver has been there, and nothing in slot 0 says that the first lap was done.
+/// is meant so if anybody has been through the first.
 fn begin<A: RingMem>(layout: &Layout<A>, state: QueueState) -> (u16, u16) {
     let (avail, used) = (state.0 as u16, (state.0 >> 16) as u16);
-    let first = layout.tail(0);
-    if state.0 == 0 && !first.is_used(true) && !first.is_avail(false) {
+    if state.0 == 0 && is_unused(layout) {
         let start = Place::START.to_bits();
         return (start, start);
     }
     (avail, if used == 0 { avail } else { used })
+}
+
+/// True if no slot has been used since the ring was made.
+///
+/// On the first lap the driver leaves `USED` clear, and the device sets it in the first slot of what it gives back. Only
+/// in that one: a slot inside of a chain, or of a run given back in order, may keep what it had, so no single slot tells.
+fn is_unused<A: RingMem>(layout: &Layout<A>) -> bool {
+    (0..layout.size()).all(|slot| layout.tail(slot).flags() & USED == 0)
 }
 
 impl<A: RingMem> DeviceRing for PackedDevice<A> {

@@ -16,7 +16,7 @@ pub(crate) fn memory() -> HeapMemory {
 }
 
 #[derive(Default)]
-struct List(Vec<Element>);
+pub(crate) struct List(Vec<Element>);
 impl ChainSink for List {
     fn push(&mut self, e: Element) -> Result<(), ChainFault> {
         self.0.push(e);
@@ -24,7 +24,7 @@ impl ChainSink for List {
     }
 }
 
-fn element(i: u64, len: u32, writable: bool) -> Element {
+pub(crate) fn element(i: u64, len: u32, writable: bool) -> Element {
     Element { addr: GuestAddr(BUFFERS + i * 4096), len, writable }
 }
 
