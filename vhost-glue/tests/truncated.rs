@@ -8,16 +8,17 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use support::back::Back;
 use support::front::{Front, GET_STATUS, REPLY_ACK, STATUS};
-use support::guest::Guest;
+use support::guest::{Guest, KINDS, format, with_kind};
 use support::until;
 use vhost_glue::{SessionEnd, guard_against_truncation};
+use virtio_ring::Format;
 
 const ROLE: &str = "VHOST_GLUE_TEST_ROLE";
 const SIGBUS: i32 = 7;
 
-fn session(back: &Back, cut: bool) {
+fn session(back: &Back, want: u64, cut: bool) {
     let mut front = Front::new(back.connect());
-    let acked = front.negotiate(u64::MAX, REPLY_ACK | STATUS);
+    let acked = front.negotiate(want, REPLY_ACK | STATUS);
     let mut guest = Guest::new(acked);
     guest.start(&front, true);
     front.settle();
@@ -28,7 +29,10 @@ fn session(back: &Back, cut: bool) {
         for kick in &guest.kicks {
             rustix::io::write(kick, &1_u64.to_ne_bytes()).unwrap();
         }
-        until("the lost ring is noticed", || front.number(GET_STATUS) & 64 != 0);
+        // A packed ring of zeros looks like one that nothing was added to. Stopping it touches it in any case.
+        if format(guest.acked) == Format::Split {
+            until("the lost ring is noticed", || front.number(GET_STATUS) & 64 != 0);
+        }
         front.vring_base(0);
         front.vring_base(1);
     }
@@ -39,26 +43,30 @@ fn session(back: &Back, cut: bool) {
 #[test]
 #[ignore = "the victim: run by the other test, in a process of its own"]
 fn victim() {
-    let Some(role) = std::env::var_os(ROLE) else { return };
-    if role == "guarded" {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let (guarded, kind) = role.split_once(' ').unwrap();
+    if guarded == "guarded" {
         guard_against_truncation().unwrap();
         guard_against_truncation().unwrap();
     }
+    let want = with_kind(u64::MAX, kind.parse().unwrap());
     let back = Back::new(1);
     for cut in [true, false, true, false] {
-        session(&back, cut);
+        session(&back, want, cut);
     }
 }
 
-fn run(guarded: bool) -> ExitStatus {
+fn run(role: &str, kind: u64) -> ExitStatus {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "victim", "--ignored"]).stdout(Stdio::null()).stderr(Stdio::null());
-    command.env(ROLE, if guarded { "guarded" } else { "bare" }).status().unwrap()
+    command.env(ROLE, format!("{role} {kind}")).status().unwrap()
 }
 
 #[test]
 fn a_truncated_file_kills_only_the_unguarded() {
-    let guarded = run(true);
-    assert!(guarded.success(), "{guarded}");
-    assert_eq!(run(false).signal(), Some(SIGBUS));
+    for kind in [KINDS[0], KINDS[3]] {
+        let guarded = run("guarded", kind);
+        assert!(guarded.success(), "{guarded}");
+        assert_eq!(run("bare", kind).signal(), Some(SIGBUS));
+    }
 }

@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use support::back::Back;
 use support::front::*;
-use support::guest::{BASE, Guest, RING, SIZE, USER, event, memfd, ring};
+use support::guest::{BASE, Guest, KINDS, RING, SIZE, USER, event, format, memfd, place, ring, with_kind};
 use support::{alone, guest_maps, open_fds, until};
 use vhost_glue::SessionEnd;
+use virtio_ring::Format;
 
 /// What is to become of the session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -185,15 +186,23 @@ const VILLAINS: &[Villain] = &[
     villain(21, "GET_VRING_BASE of a ring that is not there", Dropped, |f, _| {
         f.message(GET_VRING_BASE, 0, &words(&[0x1_0000, 0]), &[]);
     }),
-    villain(22, "ring sizes that cannot be", Lives, |f, _| {
-        for size in [0_u32, 3, 255, 0x7fff, 0x8001, 0xffff, 0x1_0000, 0x1_0100, 0x8000_0000, 0xffff_ffff] {
+    villain(22, "ring sizes that cannot be, with this format", Lives, |f, g| {
+        for size in [0_u32, 0x8001, 0xffff, 0x1_0000, 0x1_0100, 0x8000_0000, 0xffff_ffff] {
             f.refused(SET_VRING_NUM, &words(&[0, size]), &[]);
+        }
+        for size in [3_u32, 255, 257, 0x7fff] {
+            match format(g.acked) {
+                Format::Split => f.refused(SET_VRING_NUM, &words(&[0, size]), &[]),
+                Format::Packed => f.ack(SET_VRING_NUM, &words(&[0, size]), &[]),
+            }
         }
         (0..16).for_each(|n| f.ack(SET_VRING_NUM, &words(&[0, 1 << n]), &[]));
     }),
-    villain(23, "bases and switches out of range", Lives, |f, _| {
-        f.refused(SET_VRING_BASE, &words(&[0, 0x1_0000]), &[]);
-        f.refused(SET_VRING_BASE, &words(&[0, u32::MAX]), &[]);
+    villain(23, "bases and switches out of range", Lives, |f, g| {
+        if format(g.acked) == Format::Split {
+            f.refused(SET_VRING_BASE, &words(&[0, 0x1_0000]), &[]);
+            f.refused(SET_VRING_BASE, &words(&[0, u32::MAX]), &[]);
+        }
         f.refused(SET_VRING_ENABLE, &words(&[0, 2]), &[]);
         f.refused(SET_VRING_ENABLE, &words(&[0, u32::MAX]), &[]);
     }),
@@ -232,7 +241,8 @@ const VILLAINS: &[Villain] = &[
             }
         }
         // The area begins inside and ends outside.
-        for (at, left) in [(8, 16), (16, 4), (24, 2)] {
+        let used = if format(g.acked) == Format::Split { 4 } else { 2 };
+        for (at, left) in [(8, 16), (16, used), (24, 2)] {
             let mut body = good.clone();
             body[at..at + 8].copy_from_slice(&(BASE + USER + SIZE - left).to_ne_bytes());
             f.tell(SET_VRING_NUM, &words(&[0, RING.into()]), &[]);
@@ -252,12 +262,23 @@ const VILLAINS: &[Villain] = &[
             f.refused(SET_VRING_KICK, &longs(&[0]), &[g.kicks[0].as_fd()]);
         }
     }),
-    villain(29, "a base that the ring in memory contradicts", Lives, |f, g| {
+    villain(29, "a base that the ring contradicts, and then the right one", Lives, |f, g| {
         g.send_mem_table(f);
-        g.describe(f, 1, 257);
-        f.refused(SET_VRING_KICK, &longs(&[1]), &[g.kicks[1].as_fd()]);
-        g.describe(f, 1, 0xffff);
-        f.refused(SET_VRING_KICK, &longs(&[1]), &[g.kicks[1].as_fd()]);
+        let bad: &[u32] = match format(g.acked) {
+            Format::Split => &[257, 0xffff],
+            // Either half outside of the ring; the available place further from the used one than the ring is long.
+            Format::Packed => {
+                &[256, 0x8100, 0x7fff, 0xffff, 0x0100_8000, 0xffff_8000, u32::MAX, 0x8000_0001, 0x8001_8000]
+            }
+        };
+        f.enable(1, true);
+        for base in bad {
+            g.describe(f, 1, *base);
+            f.refused(SET_VRING_KICK, &longs(&[1]), &[g.kicks[1].as_fd()]);
+        }
+        g.start(f, true);
+        f.settle();
+        g.exchange(300, 60);
     }),
     villain(30, "9 and 32 regions work, 33 do not, nor do 0 or a number without them", Lives, |f, g| {
         f.ack(SET_MEM_TABLE, &table(9), &many(&g.file, 9));
@@ -350,7 +371,7 @@ const VILLAINS: &[Villain] = &[
     }),
     villain(40, "features that were not offered, or lack what they need", Lives, |f, g| {
         let good = g.acked.bits() as u64;
-        for bit in [2, 6, 18, 19, 26, 31, 33, 34, 35, 57, 60] {
+        for bit in [2, 6, 18, 19, 26, 31, 33, 36, 37, 57, 60] {
             f.refused(SET_FEATURES, &longs(&[good | 1 << bit]), &[]);
         }
         f.refused(SET_FEATURES, &longs(&[1 << 11]), &[]); // HOST_TSO4 without CSUM
@@ -444,7 +465,7 @@ const VILLAINS: &[Villain] = &[
         f.ack(RESET_DEVICE, &[], &[]);
         f.ack(SET_VRING_KICK, &longs(&[0]), &[g.kicks[0].as_fd()]);
         f.ack(SET_VRING_ENABLE, &words(&[1, 1]), &[]);
-        assert_eq!(f.vring_base(1), 0);
+        assert_eq!(f.vring_base(1), place(g.acked, 0));
     }),
     villain(49, "rings that lie on top of one another, and on their buffers", Lives, |f, g| {
         g.send_mem_table(f);
@@ -470,6 +491,23 @@ const VILLAINS: &[Villain] = &[
             rustix::net::send(&f.socket, &message, rustix::net::SendFlags::NOSIGNAL) == Err(rustix::io::Errno::AGAIN)
         });
     }),
+    villain(52, "sizes and bases of one format, started with the other", Lives, |f, g| {
+        let packed = with_kind(g.acked.bits() as u64, KINDS[2]) | PROTOCOL;
+        let split = with_kind(packed, KINDS[0]);
+        g.send_mem_table(f);
+        for (size, base) in [(255_u32, 0), (RING.into(), 0x8000_8000)] {
+            f.ack(SET_FEATURES, &longs(&[packed]), &[]);
+            f.ack(SET_VRING_NUM, &words(&[1, size]), &[]);
+            f.ack(SET_VRING_BASE, &words(&[1, base]), &[]);
+            f.ack(SET_VRING_ADDR, &g.addresses(1, 0), &[]);
+            f.ack(SET_FEATURES, &longs(&[split]), &[]);
+            f.refused(SET_VRING_KICK, &longs(&[1]), &[g.kicks[1].as_fd()]);
+        }
+        f.ack(SET_FEATURES, &longs(&[g.acked.bits() as u64 | PROTOCOL]), &[]);
+        g.start(f, true);
+        f.settle();
+        g.exchange(300, 60);
+    }),
 ];
 
 trait SpliceIndex {
@@ -484,9 +522,9 @@ impl SpliceIndex for Vec<u8> {
 }
 
 /// A session of a good front end.
-fn good_session(back: &Back) {
+fn good_session(back: &Back, want: u64) {
     let mut front = Front::new(back.connect());
-    let acked = front.negotiate(u64::MAX, REPLY_ACK);
+    let acked = front.negotiate(want, REPLY_ACK);
     let mut guest = Guest::new(acked);
     guest.start(&front, true);
     front.settle();
@@ -498,13 +536,18 @@ fn good_session(back: &Back) {
 #[test]
 fn every_villain_is_survived() {
     let _alone = alone();
-    let back = Back::new(1);
-    good_session(&back);
+    for kind in [KINDS[0], KINDS[3]] {
+        survive(&Back::new(1), with_kind(u64::MAX, kind));
+    }
+}
+
+fn survive(back: &Back, want: u64) {
+    good_session(back, want);
     let fds = open_fds();
     for Villain { id, mechanism, outcome, act } in VILLAINS {
         println!("villain {id}: {mechanism}");
         let mut front = Front::new(back.connect());
-        let acked = front.negotiate(u64::MAX, PROTOCOLS);
+        let acked = front.negotiate(want, PROTOCOLS);
         let mut guest = Guest::new(acked);
         act(&mut front, &mut guest);
         match outcome {
@@ -525,7 +568,7 @@ fn every_villain_is_survived() {
         }
         drop(guest);
         assert_eq!((open_fds(), guest_maps()), (fds, 0), "villain {id} left something behind");
-        good_session(&back);
+        good_session(back, want);
         assert_eq!((open_fds(), guest_maps()), (fds, 0), "villain {id} left something behind");
     }
 }

@@ -2,13 +2,25 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use vhost_glue::{Device, DeviceConfig, SessionEnd, SessionError, Stats, Stop};
 
-use super::DEADLINE;
+use super::front::Front;
+use super::guest::{KINDS, with_kind};
 use super::port::{Mirror, Seen};
+use super::{DEADLINE, alone};
+
+/// The same with rings of every kind: `test` gets a device and the features to ask it for.
+pub fn each_kind(queues: u16, test: impl Fn(&Back, u64)) {
+    let _alone = alone();
+    for kind in KINDS {
+        println!("kind of ring {kind:#x}");
+        test(&Back::new(queues), with_kind(u64::MAX, kind));
+    }
+}
 
 pub struct Back {
     sessions: Option<Sender<UnixStream>>,
@@ -66,4 +78,12 @@ impl Drop for Back {
             thread.unwrap();
         }
     }
+}
+
+/// The front end hangs up, and everything was given back.
+pub fn finish(back: &Back, front: Front) {
+    drop(front);
+    assert_eq!(back.end().unwrap(), SessionEnd::Disconnected);
+    assert_eq!(back.seen.starts.load(Ordering::SeqCst), back.seen.stops.load(Ordering::SeqCst));
+    assert_eq!(back.seen.active.load(Ordering::SeqCst), 0);
 }

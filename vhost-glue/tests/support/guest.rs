@@ -71,6 +71,26 @@ pub fn format(acked: Features) -> Format {
     if acked.contains(Features::RING_PACKED) { Format::Packed } else { Format::Split }
 }
 
+/// The features that say what kind of ring it is.
+const KIND: u64 = (Features::RING_PACKED.bits() | Features::IN_ORDER.bits()) as u64;
+/// Every kind of ring.
+pub const KINDS: [u64; 4] = [0, Features::IN_ORDER.bits() as u64, Features::RING_PACKED.bits() as u64, KIND];
+
+/// The features `want`, with rings of this kind.
+pub const fn with_kind(want: u64, kind: u64) -> u64 {
+    want & !KIND | kind
+}
+
+/// What `GET_VRING_BASE` says, and `SET_VRING_BASE` sets, `slots` descriptors (split: chains) from the beginning.
+pub fn place(acked: Features, slots: u64) -> u32 {
+    if format(acked) == Format::Split {
+        return u32::from(slots as u16);
+    }
+    let (lap, slot) = (slots / u64::from(RING), (slots % u64::from(RING)) as u32);
+    let half = slot | if lap % 2 == 0 { 0x8000 } else { 0 };
+    half << 16 | half
+}
+
 /// Geometry of ring `index`.
 pub fn ring(index: u32, acked: Features) -> QueueConfig {
     let at = BASE + u64::from(index) * RING_SPACE;
@@ -104,6 +124,13 @@ impl Guest {
         let driver = NetDriver::new(mem.clone(), rx, tx, &plan, acked).unwrap();
         let (kicks, calls) = ([event(), event()], [event(), event()]);
         Self { file, mem, kicks, calls, driver, acked, kicked: 0, first, sent: 0, received: 0 }
+    }
+
+    /// The driver begins anew, with the same memory and descriptors.
+    pub fn again(self) -> Self {
+        let acked = self.acked.bits() as u64;
+        let fresh = Self::on(self.file.try_clone().unwrap(), acked, self.first / 2);
+        Self { kicks: self.kicks, calls: self.calls, ..fresh }
     }
 
     pub fn mem_table(&self) -> Vec<u8> {
@@ -144,11 +171,11 @@ impl Guest {
         self.event_message(front, SET_VRING_KICK, index, self.kicks[(index & 1) as usize].as_fd());
     }
 
-    /// Both rings, from base 0, enabled if the protocol's bit was acknowledged.
+    /// Both rings, from their beginning, enabled if the protocol's bit was acknowledged.
     pub fn start(&self, front: &Front, enable: bool) {
         self.send_mem_table(front);
         for index in [self.first, self.first + 1] {
-            self.describe(front, index, 0);
+            self.describe(front, index, place(self.acked, 0));
             self.send_kick(front, index);
             if enable {
                 front.enable(index, true);
@@ -242,7 +269,7 @@ impl Control {
     }
 
     pub fn start(&self, front: &Front, guest: &Guest, index: u32) {
-        self.start_at(front, guest, index, 0);
+        self.start_at(front, guest, index, place(guest.acked, 0));
     }
 
     pub fn start_at(&self, front: &Front, guest: &Guest, index: u32, base: u32) {
