@@ -69,6 +69,8 @@ pub(crate) struct Cli {
     pub(crate) mtu: Option<u16>,
 
     /// Offer the packed ring format. The driver decides.
+    ///
+    /// QEMU passes the offer on to its guest only with packed=on for its device. `off` keeps every driver to split rings.
     #[arg(long, value_name = "ON|OFF", default_value = "on", help_heading = "Device")]
     pub(crate) packed: Switch,
 

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::Serialize;
+use virtio_net_core::Features;
 
 use crate::capture::{Capture, CaptureStats};
 use crate::ledger::{Ledger, Pair, RX_DROPS, TX_DROPS, Totals, Way};
@@ -149,6 +150,7 @@ struct Json {
     sessions: u64,
     connected: bool,
     features: Vec<&'static str>,
+    ring_format: Option<&'static str>,
     refused_requests: u64,
     pairs: Vec<JsonPair>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -188,13 +190,15 @@ impl Json {
     fn new(totals: &Totals, capture: Option<CaptureStats>) -> Self {
         let pair =
             |pair: &Pair| JsonPair { tx: JsonWay::new(&pair.tx, &TX_DROPS), rx: JsonWay::new(&pair.rx, &RX_DROPS) };
-        let features = totals.now.features.unwrap_or_default();
+        let acked = totals.now.features;
+        let format = |acked: Features| if acked.contains(Features::RING_PACKED) { "packed" } else { "split" };
         Self {
             version: 1,
             uptime_seconds: totals.seconds,
             sessions: totals.now.sessions,
             connected: totals.now.connected,
-            features: features.iter_names().map(|(name, _)| name).collect(),
+            features: acked.unwrap_or_default().iter_names().map(|(name, _)| name).collect(),
+            ring_format: acked.map(format),
             refused_requests: totals.now.refusals,
             pairs: totals.pairs.iter().map(pair).collect(),
             capture: capture.map(|c| JsonCapture { written: c.written, left_out: c.dropped }),
@@ -260,6 +264,18 @@ mod tests {
         );
         assert_eq!(rate_lines(&now, &now).len(), 1, "a pair that rests is not worth a line");
         assert!(rate_lines(&now, &now)[0].ends_with("drops: none"));
+    }
+
+    #[test]
+    fn the_format_of_the_rings_is_what_the_driver_took() {
+        let format = |features| {
+            let now = Snapshot { features, ..Snapshot::default() };
+            let json = serde_json::to_value(Json::new(&Totals { now, ..totals(0, 1.0) }, None)).unwrap();
+            json["ring_format"].as_str().map(str::to_owned)
+        };
+        assert_eq!(format(None), None);
+        assert_eq!(format(Some(Features::VERSION_1)).as_deref(), Some("split"));
+        assert_eq!(format(Some(Features::VERSION_1 | Features::RING_PACKED)).as_deref(), Some("packed"));
     }
 
     #[test]
