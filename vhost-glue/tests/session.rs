@@ -72,11 +72,11 @@ fn stop_says_where_and_start_goes_on_there() {
             assert_eq!(bases[0], place(guest.acked, total), "every buffer not filled was given back");
             assert!(!back.stats.snapshot().pairs[0].tx_ring.started);
             // Nothing happens while stopped, kicks or not.
-            let before = taken(&back);
+            let before = taken(back);
             assert_eq!(guest.send(5, 100), 5);
             rustix::io::write(&guest.kicks[1], &1_u64.to_ne_bytes()).unwrap();
             front.settle();
-            assert_eq!(taken(&back), before);
+            assert_eq!(taken(back), before);
             for index in [0, 1] {
                 let base = bases[index as usize];
                 // With the base said again, all of it or what fits a split ring's, without it, with everything said again.
@@ -169,14 +169,14 @@ fn disabled_rings_discard_and_supply_nothing() {
         // Started, not enabled: sent frames are consumed, and go nowhere.
         assert_eq!(guest.send(100, 60), 100);
         until("frames are consumed", || back.stats.snapshot().pairs[0].tx.failed == 100);
-        assert_eq!((taken(&back), guest.receive(60)), (0, 0));
+        assert_eq!((taken(back), guest.receive(60)), (0, 0));
         assert_eq!(back.seen.active.load(Ordering::SeqCst), 0, "the host end is off");
         guest.forget();
         // Only the transmit ring: the frames wait in the port, whose queue is off.
         front.enable(1, true);
         front.settle();
         assert_eq!(guest.send(10, 60), 10);
-        until("frames are taken", || taken(&back) == 10);
+        until("frames are taken", || taken(back) == 10);
         assert_eq!(guest.receive(60), 0);
         front.enable(0, true);
         let mut got = 0;
@@ -191,14 +191,14 @@ fn disabled_rings_discard_and_supply_nothing() {
             front.enable(0, false);
             front.enable(1, false);
             front.settle();
-            let consumed = taken(&back) + back.stats.snapshot().pairs[0].tx.failed;
+            let consumed = taken(back) + back.stats.snapshot().pairs[0].tx.failed;
             assert_eq!(guest.send(7, 60), 7);
-            until("all is consumed", || taken(&back) + back.stats.snapshot().pairs[0].tx.failed == consumed + 7);
-            let before = taken(&back);
+            until("all is consumed", || taken(back) + back.stats.snapshot().pairs[0].tx.failed == consumed + 7);
+            let before = taken(back);
             while guest.driver.receive().unwrap().is_some() {}
             assert_eq!(guest.send(1, 60), 1);
             front.settle();
-            assert_eq!(taken(&back), before);
+            assert_eq!(taken(back), before);
             assert!(guest.driver.receive().unwrap().is_none());
             front.enable(0, true);
             front.enable(1, true);
@@ -206,7 +206,7 @@ fn disabled_rings_discard_and_supply_nothing() {
             until("what the port held is delivered", || {
                 while guest.driver.receive().unwrap().is_some() {}
                 guest.flush();
-                back.stats.snapshot().pairs[0].rx.frames == taken(&back)
+                back.stats.snapshot().pairs[0].rx.frames == taken(back)
             });
             while guest.driver.receive().unwrap().is_some() {}
             guest.flush();
