@@ -65,9 +65,11 @@ fn everything(kind: &str, tap: bool) {
 
 /// The guest and the daemon must agree on the features; and the daemon has seen nothing odd.
 fn negotiated(kind: Kind, line: &Line, stats: &serde_json::Value) {
-    let guest: BTreeSet<&str> = line.detail["names"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
-    let daemon: BTreeSet<&str> = stats["features"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
-    let daemon: BTreeSet<&str> = daemon.iter().map(|n| n.strip_prefix("RING_").unwrap_or(n)).collect();
+    let names = |list: &serde_json::Value| -> BTreeSet<String> {
+        let names = list.as_array().unwrap().iter().map(|n| n.as_str().unwrap());
+        names.map(|n| n.strip_prefix("RING_").unwrap_or(n).to_owned()).collect()
+    };
+    let (guest, daemon) = (names(&line.detail["names"]), names(&stats["features"]));
     for name in BASIC {
         assert!(guest.contains(name), "{name} is not among {guest:?}");
     }

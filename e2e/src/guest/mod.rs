@@ -124,7 +124,8 @@ pub struct GuestSpec {
     /// Queue pairs of the card, and processors to use them; QEMU only, User Mode Linux has one processor and
     /// takes the queues that the device offers.
     pub queues: u16,
-    /// Offer packed rings (QEMU; User Mode Linux takes them when the device offers them).
+    /// Packed rings if the device offers them: QEMU passes the offer on, and the in-process guest takes it. User Mode
+    /// Linux does in any case.
     pub packed: bool,
     /// More properties of QEMU's `virtio-net-pci`, such as `rx_queue_size=1024`.
     pub device_options: Vec<String>,
@@ -137,7 +138,7 @@ pub struct GuestSpec {
 }
 
 impl GuestSpec {
-    /// One queue pair, split rings, the memory that the kind needs, three minutes, and a console file in the
+    /// One queue pair, packed rings but for QEMU, the memory that the kind needs, three minutes, and a console file in the
     /// folder for temporary files.
     pub fn new(kind: Kind, nic: Nic, plan: Plan) -> Self {
         Self {
@@ -146,7 +147,7 @@ impl GuestSpec {
             plan,
             memory_mib: if kind == Kind::Uml { 96 } else { 256 },
             queues: 1,
-            packed: false,
+            packed: !matches!(kind, Kind::Qemu(_)),
             device_options: Vec::new(),
             extra_arguments: Vec::new(),
             deadline: Duration::from_secs(180),
@@ -196,7 +197,7 @@ impl Guest {
         let scratch = tempfile::tempdir().map_err(Error::file(std::env::temp_dir()))?;
         let body = match (spec.kind, &spec.nic) {
             (Kind::InProcess, Nic::VhostUser { socket, listen: false }) => {
-                Body::Thread(Machine::start(socket.clone(), spec.plan.clone(), &spec.console)?)
+                Body::Thread(Machine::start(socket.clone(), spec)?)
             }
             (Kind::InProcess, _) => return Err(Error::Unsupported("the in-process guest only connects")),
             _ => Body::Process(Process::start(command::line(spec, assets, scratch.path())?, Some(&spec.console))?),

@@ -1,4 +1,4 @@
-//! The network card: our driver on two split rings, between the device side and the TCP/IP stack's frame queues.
+//! The network card: our driver on two rings, split or packed, between the device side and the TCP/IP stack's frame queues.
 
 use super::link::{Link, RX, TX};
 use super::memory::{BASE, Mapping};
@@ -9,7 +9,7 @@ use user_net::offload::{admit, finish, large_segments};
 use user_net::phy::{FrameQueue, LargeSegments, QueueDevice};
 use virtio_net_core::Features;
 use virtio_net_core::driver::{BufferPlan, DriverStats, NetDriver};
-use virtio_ring::{MappedArea, Notify, QueueConfig, SplitDriver};
+use virtio_ring::{AnyDriver, Format, MappedArea, Notify, QueueConfig, QueueState};
 
 const RING: u16 = 256;
 const TX_BUFFERS: u16 = 128;
@@ -21,6 +21,7 @@ const HEADERS: u16 = 60;
 /// What is acknowledged if it is offered. No indirect descriptors: every buffer is one element.
 const WANTED: Features = Features::VERSION_1
     .union(Features::RING_EVENT_IDX)
+    .union(Features::IN_ORDER)
     .union(Features::MAC)
     .union(Features::STATUS)
     .union(Features::MTU)
@@ -35,31 +36,33 @@ const WANTED: Features = Features::VERSION_1
 /// See the module.
 pub(super) struct Card {
     link: Link,
-    driver: NetDriver<SplitDriver<MappedArea<Arc<Mapping>>>, super::memory::Memory>,
+    driver: NetDriver<AnyDriver<MappedArea<Arc<Mapping>>>, super::memory::Memory>,
     /// What the device side takes, in terms of a receiver.
     towards: Features,
     dropped: u64,
 }
 
 impl Card {
-    /// Connects to the device side and starts both rings.
-    pub(super) fn plug(socket: &Path) -> Result<Self, String> {
-        let mut link = Link::connect(socket, WANTED)?;
+    /// Connects to the device side and starts both rings: packed ones if they are offered and `packed` says so.
+    pub(super) fn plug(socket: &Path, packed: bool) -> Result<Self, String> {
+        let wanted = if packed { WANTED.union(Features::RING_PACKED) } else { WANTED };
+        let mut link = Link::connect(socket, wanted)?;
         let acked = link.acked;
-        let event_idx = acked.contains(Features::RING_EVENT_IDX);
-        let (rx, end) = QueueConfig::split(BASE, RING);
-        let (tx, end) = QueueConfig::split(end, RING);
-        let [rx, tx] = [rx, tx].map(|queue| QueueConfig { event_idx, ..queue });
+        let format = format(acked);
+        let (event_idx, in_order) = (acked.contains(Features::RING_EVENT_IDX), acked.contains(Features::IN_ORDER));
+        let (rx, end) = format.layout(BASE, RING);
+        let (tx, end) = format.layout(end, RING);
+        let [rx, tx] = [rx, tx].map(|queue| QueueConfig { event_idx, in_order, ..queue });
         let plan = BufferPlan { base: end, rx: RING, tx: TX_BUFFERS, tx_frame: LONGEST };
         let rings = usize::try_from(end.0.saturating_sub(BASE.0)).map_err(|e| e.to_string())?;
-        let len = NetDriver::<SplitDriver<MappedArea<()>>, super::memory::Memory>::memory_len(&plan, acked);
+        let len = NetDriver::<AnyDriver<MappedArea<()>>, super::memory::Memory>::memory_len(&plan, acked);
         let len = rings.saturating_add(len).next_multiple_of(1 << 21);
         let mapping = Mapping::new(len).map_err(|e| format!("guest memory: {e}"))?;
         let memory = Mapping::memory(&mapping).map_err(|e| e.to_string())?;
-        let ring = |queue| SplitDriver::new(&memory, queue).map_err(|e| e.to_string());
+        let ring = |queue| AnyDriver::new(&memory, format, queue).map_err(|e| e.to_string());
         let (rx_ring, tx_ring) = (ring(&rx)?, ring(&tx)?);
         let driver = NetDriver::new(memory.clone(), rx_ring, tx_ring, &plan, acked).map_err(|e| e.to_string())?;
-        link.start(&mapping, [&rx, &tx])?;
+        link.start(&mapping, [&rx, &tx], format.start())?;
         let mut card = Self { link, driver, towards: towards_host(acked), dropped: 0 };
         card.notify()?;
         Ok(card)
@@ -156,11 +159,28 @@ impl Card {
     /// the ring.
     pub(super) fn unplug(mut self) -> Result<(), String> {
         let [_, at] = self.link.stop()?;
-        let sent = self.driver.stats().sent as u16; // ring indices wrap like this
-        if sent.wrapping_sub(at) > TX_BUFFERS {
+        let (at, mask) = chains(format(self.acked()), at);
+        let sent = self.driver.stats().sent;
+        if sent.wrapping_sub(at) & mask > TX_BUFFERS.into() {
             return Err(format!("the transmit ring stopped at {at}, expected at most {TX_BUFFERS} before {sent}"));
         }
         Ok(())
+    }
+}
+
+fn format(acked: Features) -> Format {
+    if acked.contains(Features::RING_PACKED) { Format::Packed } else { Format::Split }
+}
+
+/// Chains before this state, and the bits of that number that a state holds. Every chain is one descriptor.
+fn chains(format: Format, QueueState(state): QueueState) -> (u64, u64) {
+    const MASK: u64 = 2 * RING as u64 - 1;
+    let place = u64::from(state & 0x7fff);
+    match format {
+        Format::Split => (state.into(), 0xffff),
+        // The wrap counter is 1 on even laps.
+        Format::Packed if state & 0x8000 != 0 => (place, MASK),
+        Format::Packed => (place.saturating_add(RING.into()), MASK),
     }
 }
 

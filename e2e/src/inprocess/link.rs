@@ -9,7 +9,7 @@ use vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag, Vhos
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VringConfigData};
 use virtio_net_core::Features;
-use virtio_ring::QueueConfig;
+use virtio_ring::{QueueConfig, QueueState};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -85,8 +85,13 @@ impl Link {
         Ok(Self { front, rings, calls, acked, config })
     }
 
-    /// Hands over memory and rings, and starts them.
-    pub(super) fn start(&mut self, mapping: &Mapping, queues: [&QueueConfig; 2]) -> Result<(), String> {
+    /// Hands over memory and rings, and starts them from `state` on.
+    pub(super) fn start(
+        &mut self,
+        mapping: &Mapping,
+        queues: [&QueueConfig; 2],
+        state: QueueState,
+    ) -> Result<(), String> {
         let fail = |what: &'static str| move |e: vhost::Error| format!("{what}: {e}");
         self.front.set_mem_table(&[mapping.describe()]).map_err(fail("SET_MEM_TABLE"))?;
         for (index, (queue, events)) in queues.into_iter().zip(&self.rings).enumerate() {
@@ -100,7 +105,8 @@ impl Link {
                 log_addr: None,
             };
             self.front.set_vring_num(index, queue.size).map_err(fail("SET_VRING_NUM"))?;
-            self.front.set_vring_base(index, 0).map_err(fail("SET_VRING_BASE"))?;
+            // The crate has 16 bits for it: those of the split ring, and of the available half of a packed one.
+            self.front.set_vring_base(index, state.0 as u16).map_err(fail("SET_VRING_BASE"))?;
             self.front.set_vring_addr(index, &addresses).map_err(fail("SET_VRING_ADDR"))?;
             self.front.set_vring_call(index, &events.call).map_err(fail("SET_VRING_CALL"))?;
             self.front.set_vring_kick(index, &events.kick).map_err(fail("SET_VRING_KICK"))?;
@@ -109,13 +115,13 @@ impl Link {
         Ok(())
     }
 
-    /// Stops the rings in good order; where each stood, in chains.
-    pub(super) fn stop(&mut self) -> Result<[u16; 2], String> {
-        let mut bases = [0; 2];
+    /// Stops the rings in good order; where each stood.
+    pub(super) fn stop(&mut self) -> Result<[QueueState; 2], String> {
+        let mut bases = [QueueState::default(); 2];
         for (index, base) in bases.iter_mut().enumerate() {
             let done = self.front.set_vring_enable(index, false).and_then(|()| self.front.get_vring_base(index));
             let state = done.map_err(|e| format!("stopping ring {index}: {e}"))?;
-            *base = u16::try_from(state).map_err(|_| format!("ring {index} stopped at {state:#x}"))?;
+            *base = QueueState(state);
         }
         Ok(bases)
     }

@@ -18,9 +18,9 @@ mod memory;
 mod stack;
 
 use crate::Error;
-use crate::guest::Text;
+use crate::guest::{GuestSpec, Text};
 use card::Card;
-use guest_agent::{Console, Line, Plan, Verdict};
+use guest_agent::{Console, Line, Verdict};
 use stack::Stack;
 use std::fs::File;
 use std::io::Write;
@@ -43,13 +43,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Starts the thread, which connects to `socket`. What it prints is also kept in `console`.
-    pub(crate) fn start(socket: PathBuf, plan: Plan, console: &Path) -> Result<Self, Error> {
-        let log = File::create(console).map_err(Error::file(console))?;
+    /// Starts the thread, which connects to the socket. What it prints is also kept in the console file.
+    pub(crate) fn start(socket: PathBuf, spec: &GuestSpec) -> Result<Self, Error> {
+        let spec = spec.clone();
+        let log = File::create(&spec.console).map_err(Error::file(&spec.console))?;
         let stop = Arc::new(AtomicBool::new(false));
         let (tx, lines) = channel();
         let in_thread = Arc::clone(&stop);
-        let body = move || run(&socket, &plan, in_thread, &mut Printer { log, tx });
+        let body = move || run(&socket, &spec, in_thread, &mut Printer { log, tx });
         let thread = std::thread::Builder::new().name("guest".to_owned()).spawn(body);
         let thread = thread.map_err(|source| Error::Start { program: "the guest's thread".to_owned(), source })?;
         Ok(Self { lines, stop, thread: Some(thread), ended_well: false })
@@ -99,13 +100,13 @@ impl Printer {
     }
 }
 
-fn run(socket: &Path, plan: &Plan, stop: Arc<AtomicBool>, printer: &mut Printer) {
+fn run(socket: &Path, spec: &GuestSpec, stop: Arc<AtomicBool>, printer: &mut Printer) {
     let begin = Instant::now();
-    match Stack::new(socket, Arc::clone(&stop)) {
+    match Stack::new(socket, spec.packed, Arc::clone(&stop)) {
         Ok(mut stack) => {
             let boot = Line::new("boot", Verdict::Info).value(begin.elapsed().as_secs_f64(), "s");
             printer.print(boot.detail("kernel", "none: driver and stack in a thread").to_console());
-            for step in &plan.steps {
+            for step in &spec.plan.steps {
                 stack.begin(step);
                 let line = checks::run(&mut stack, step).unwrap_or_else(|why| Line::fail(step.name(), why));
                 if stop.load(Ordering::Relaxed) {
@@ -122,12 +123,12 @@ fn run(socket: &Path, plan: &Plan, stop: Arc<AtomicBool>, printer: &mut Printer)
     printer.print(Console::done());
 }
 
-/// Connects to the device side at `socket` and starts the rings as a guest would; then goes away, in good order or
-/// without a word. For tests of what that leaves behind.
+/// Connects to the device side at `socket` and starts the rings, packed if that is offered, as a guest would; then goes
+/// away, in good order or without a word. For tests of what that leaves behind.
 ///
 /// # Errors
 /// What the device side refused.
 pub fn visit(socket: &Path, orderly: bool) -> Result<(), String> {
-    let card = Card::plug(socket)?;
+    let card = Card::plug(socket, true)?;
     if orderly { card.unplug() } else { Ok(()) }
 }

@@ -41,8 +41,8 @@ pub(super) struct Stack {
 
 impl Stack {
     /// A stack on the card at this socket, without an IPv4 address yet.
-    pub(super) fn new(socket: &Path, stop: Arc<AtomicBool>) -> Result<Self, String> {
-        let card = Card::plug(socket)?;
+    pub(super) fn new(socket: &Path, packed: bool, stop: Arc<AtomicBool>) -> Result<Self, String> {
+        let card = Card::plug(socket, packed)?;
         let mut device = QueueDevice::new(FrameQueue::new(256, 1 << 24), FrameQueue::new(128, 1 << 23), card.large());
         let mut config = Config::new(EthernetAddress(card.config().mac).into());
         config.random_seed = std::process::id().into();
