@@ -22,8 +22,7 @@ fn place(role: QueueRole) -> (usize, Side) {
 }
 
 impl<P: Port> Session<'_, P> {
-    /// Queue pairs that the driver may use.
-    /// The format of every ring of this session.
+    /// The format of every ring, by what the driver acknowledged.
     pub(super) fn format(&self) -> Format {
         match self.acked {
             Some(acked) if acked.contains(Features::RING_PACKED) => Format::Packed,
@@ -31,6 +30,7 @@ impl<P: Port> Session<'_, P> {
         }
     }
 
+    /// Queue pairs that the driver may use.
     fn pairs(&self, acked: Features) -> u16 {
         if acked.contains(Features::MQ) { self.parts.pairs } else { 1 }
     }
