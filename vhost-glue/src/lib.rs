@@ -75,7 +75,7 @@
 //! | started but disabled rings, polling without descriptors, kicks before their descriptor | yes |
 //! | `BACKEND_REQ` | the channel is taken, as User Mode Linux needs it; nothing is sent on it yet |
 //! | `LOG_SHMFD`, `INFLIGHT_SHMFD`, postcopy, IOTLB, device state | not offered |
-//! | split and packed rings, both used in order if the driver takes that; state as vhost has it, 32 bits for packed rings | yes |
+//! | split and packed rings, both used in order if the driver takes that; state of 16 and 32 bits | yes |
 //! | packed rings started from 0 (User Mode Linux) or with the available half alone (DPDK, 16-bit front ends) | yes |
 //!
 //! Only the message structures of the `vhost` crate are used, not its rings and not its request handler.
