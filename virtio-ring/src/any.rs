@@ -86,6 +86,24 @@ impl<A: RingMem> AnyDevice<A> {
     }
 }
 
+impl<A: RingMem> AnyDevice<A> {
+    /// Starts a queue where a vhost-user front end says: see [`PackedDevice::resume`].
+    ///
+    /// # Errors
+    /// [`RingError`] if size, addresses or state cannot be.
+    pub fn resume<M: GuestMemory<Area = A>>(
+        mem: &M,
+        format: Format,
+        config: &QueueConfig,
+        state: QueueState,
+    ) -> Result<Self, RingError> {
+        Ok(match format {
+            Format::Split => Self::Split(SplitDevice::new(mem, config, state)?),
+            Format::Packed => Self::Packed(PackedDevice::resume(mem, config, state)?),
+        })
+    }
+}
+
 impl<A> AnyDevice<A> {
     /// Which it is.
     #[must_use]

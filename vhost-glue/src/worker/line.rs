@@ -52,7 +52,7 @@ pub(crate) struct Line {
 impl Line {
     /// Starts a ring. Whatever kicks came before are honoured: the ring is looked at once in any case.
     pub(crate) fn start(mem: &Memory, setup: Setup) -> Result<Self, RingError> {
-        let ring = Ring::new(mem, setup.format, &setup.config, setup.state)?;
+        let ring = Ring::resume(mem, setup.format, &setup.config, setup.state)?;
         let stats = RingStats { size: ring.size(), started: true, enabled: setup.enabled, ..RingStats::default() };
         let Setup { index, signals, enabled, state, .. } = setup;
         // Whoever served the ring before may have gone between completing buffers and calling.

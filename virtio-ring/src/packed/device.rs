@@ -71,7 +71,7 @@ impl<A: RingMem> PackedDevice<A> {
     pub fn new<M: GuestMemory<Area = A>>(mem: &M, config: &QueueConfig, state: QueueState) -> Result<Self, RingError> {
         let layout = Layout::map(mem, config)?;
         let size = config.size;
-        let (avail, used) = begin(&layout, state);
+        let (avail, used) = (state.0 as u16, (state.0 >> 16) as u16);
         let next_avail = Place::from_bits(avail, size).ok_or(RingError::PackedAvail { avail, size })?;
         let next_used = Place::from_bits(used, size).ok_or(RingError::PackedUsed { used, size })?;
         let held = next_avail.since(next_used, size);
@@ -103,6 +103,26 @@ impl<A: RingMem> PackedDevice<A> {
             fault: None,
             chain_fault: None,
         })
+    }
+
+    /// Starts a queue where a front end says that knows only the split ring's format, and so gives less than there is to
+    /// know. DPDK leaves the used half zero: it is then where the available half is. User Mode Linux starts every ring at
+    /// zero, which is a place on the second lap: it is meant so if anybody has been through the first.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn resume<M: GuestMemory<Area = A>>(
+        mem: &M,
+        config: &QueueConfig,
+        state: QueueState,
+    ) -> Result<Self, RingError> {
+        let (avail, used) = (state.0 & 0xffff, state.0 >> 16);
+        let state = match (avail, used) {
+            (0, 0) if is_unused(&Layout::map(mem, config)?) => QueueState::PACKED,
+            (_, 0) => QueueState(avail | avail << 16),
+            _ => state,
+        };
+        Self::new(mem, config, state)
     }
 
     #[inline]
@@ -177,20 +197,6 @@ impl<A: RingMem> PackedDevice<A> {
             None => chain,
         });
     }
-}
-
-/// The available and the used place of a state.
-///
-/// Front ends that know only the split ring's format give less than there is to know. DPDK leaves the used half zero: it
-/// is then where the available half is. User Mode Linux starts every ring at zero, which is a place on the second lap: it
-/// is meant so if anybody has been through the first.
-fn begin<A: RingMem>(layout: &Layout<A>, state: QueueState) -> (u16, u16) {
-    let (avail, used) = (state.0 as u16, (state.0 >> 16) as u16);
-    if state.0 == 0 && is_unused(layout) {
-        let start = Place::START.to_bits();
-        return (start, start);
-    }
-    (avail, if used == 0 { avail } else { used })
 }
 
 /// True if no slot has been used since the ring was made.

@@ -45,8 +45,8 @@ fn a_device_that_is_opened_anew_stands_where_it_stood() {
                 let reopen = |device: &PackedDevice<_>| {
                     let state = device.state();
                     let half = QueueState(state.0 & 0xffff);
-                    assert_eq!(PackedDevice::new(&mem, &config, half).unwrap().state(), state, "{config:?} {round}");
-                    let again = PackedDevice::new(&mem, &config, state).unwrap();
+                    assert_eq!(PackedDevice::resume(&mem, &config, half).unwrap().state(), state, "{config:?} {round}");
+                    let again = PackedDevice::resume(&mem, &config, state).unwrap();
                     assert_eq!(again.state(), state, "{config:?} {round}");
                     again
                 };
@@ -81,7 +81,7 @@ fn a_ring_that_was_never_used_starts_at_zero_as_well() {
             }
             let _ = driver.flush();
             for state in [0, 0x8000, 0x8000_8000] {
-                let device = PackedDevice::new(&mem, &config, QueueState(state)).unwrap();
+                let device = PackedDevice::resume(&mem, &config, QueueState(state)).unwrap();
                 assert_eq!(device.state(), QueueState::PACKED, "size {size}, {posted} posted, {state:#x}");
             }
         }
