@@ -33,6 +33,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), DaemonError> {
     let mut host = HostEnd::open(&cli.net, cli.queues, cli.mtu)?;
     check_cpus(cli.pin.as_ref())?;
     let stop = stop_on_signals()?;
+    // A front end that cuts its memory file short must not take the guests after it along.
+    vhost_glue::guard_against_truncation().map_err(DaemonError::system("handler for SIGBUS"))?;
     let way = Way::open(cli)?;
     let json = match &cli.stats_json {
         Some(path) => {
