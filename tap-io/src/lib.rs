@@ -3,17 +3,25 @@
 //! A [`Tap`] is an interface, a [`TapQueue`] one of its queues. A queue is a [`FrameSink`] and a [`FrameSource`]: each
 //! frame is one `writev` straight from the guest's buffers, or one `readv` straight into them.
 //!
-//! ```no_run
-//! use tap_io::{IfMissing, Tap};
+//! ```
+//! use tap_io::{IfMissing, Tap, TapError};
 //! use virtio_net_core::Features;
 //!
-//! let tap = Tap::open("tap0", 1, IfMissing::Fail)?;
-//! println!("{} can do {:?}", tap.name(), tap.features());
-//! tap.set_offloads(Features::GUEST_CSUM | Features::GUEST_TSO4)?; // what the driver acknowledged
-//! for queue in tap.queues() {
-//!     // hand it to the pumps of one queue pair, and wait for its descriptor to become readable
+//! fn show(name: &str) -> Result<(), TapError> {
+//!     let tap = Tap::open(name, 1, IfMissing::Fail)?;
+//!     println!("{} can do {}", tap.name(), tap.features());
+//!     tap.set_offloads(Features::GUEST_CSUM | Features::GUEST_TSO4)?; // what the driver acknowledged
+//!     for queue in tap.queues() {
+//!         // hand it to the pumps of one queue pair, and wait for its descriptor to become readable
+//!         println!("{:?}", queue.stats());
+//!     }
+//!     Ok(())
 //! }
-//! # Ok::<(), tap_io::TapError>(())
+//!
+//! // One clear line, whatever is wrong: no such interface here, or not permitted to find out.
+//! let error = show("no-such-tap0").unwrap_err();
+//! println!("{error}");
+//! assert!(!error.to_string().contains('\n'));
 //! ```
 //!
 //! Not here: making interfaces that stay (use `ip tuntap`), addresses, bridges.
