@@ -43,6 +43,8 @@ fn feature_bits_are_those_of_linux() {
         (Features::RING_INDIRECT_DESC, virtio_ring::VIRTIO_RING_F_INDIRECT_DESC),
         (Features::RING_EVENT_IDX, virtio_ring::VIRTIO_RING_F_EVENT_IDX),
         (Features::VERSION_1, virtio_config::VIRTIO_F_VERSION_1),
+        (Features::RING_PACKED, virtio_config::VIRTIO_F_RING_PACKED),
+        (Features::IN_ORDER, virtio_config::VIRTIO_F_IN_ORDER),
     ];
     for (feature, bit) in table {
         assert_eq!(feature.bits(), 1 << bit, "{feature}");
