@@ -23,7 +23,7 @@ pub(super) const ALL: &[Step] = &[
 
 /// Test programs that boot guests. Named for the whole workspace, and not for their package alone: that would
 /// build many crates anew, with other features.
-const GUEST_TESTS: [&str; 3] = ["guests", "coming_and_going", "own_card"];
+const GUEST_TESTS: [&str; 2] = ["guests", "coming_and_going"];
 
 fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
