@@ -116,24 +116,6 @@ impl<'a> RxRoom<'a> {
         self.place(header, head, frame.len(), |room, chains, at| room.scatter(chains, at, rest))
     }
 
-    /// Places a frame that lies in another guest's memory: a host copy of its head, and the rest in segments.
-    #[inline]
-    pub fn put_segments<'s>(
-        &mut self,
-        header: &NetHeader,
-        head: &[u8],
-        rest: impl Iterator<Item = GuestSlice<'s>> + Clone,
-    ) -> Placed {
-        let len = rest.clone().fold(head.len(), |n, seg| n.saturating_add(seg.len()));
-        self.place(header, head, len, |room, chains, at| {
-            let mut at = at;
-            for seg in rest {
-                room.gather(chains, at, seg);
-                at = at.saturating_add(seg.len());
-            }
-        })
-    }
-
     /// Lets `read` read one frame straight into the guest's buffers.
     ///
     /// `read` gets three places, to be filled in this order: the back end's header, the frame's head, and guest memory
@@ -362,20 +344,6 @@ impl<'a> RxRoom<'a> {
             let n = seg.skip(skip).write(bytes);
             skip = skip.saturating_sub(seg.len());
             bytes = bytes.get(n..).unwrap_or_default();
-        }
-    }
-
-    /// Copies another guest's bytes from byte `at` of the chains on.
-    #[inline]
-    fn gather(&self, chains: &'a [Chain], at: usize, mut from: GuestSlice<'_>) {
-        let mut skip = at;
-        for seg in chains.iter().flat_map(|c| self.view.writable(c)) {
-            if from.is_empty() {
-                return;
-            }
-            let n = seg.skip(skip).copy_from(from);
-            skip = skip.saturating_sub(seg.len());
-            from = from.skip(n);
         }
     }
 
