@@ -112,14 +112,11 @@ impl CtrlHalf {
     }
 
     pub(super) fn stop(mut self) -> QueueState {
-        self.pump.chains().rewind(&mut self.line.ring);
-        self.line.leave();
-        self.line.ring.state()
+        self.line.stop(self.pump.chains())
     }
 
     pub(super) fn remap(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
-        self.pump.chains().remap(&mut self.line.ring, mem.clone());
-        self.line.reopen(mem, config)
+        self.line.reopen(self.pump.chains(), mem, config)
     }
 
     pub(super) fn rest(&mut self) -> bool {

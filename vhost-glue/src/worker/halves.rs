@@ -98,14 +98,11 @@ impl TxHalf {
 
     /// Gives back what is held. A disabled ring is not written to any more.
     pub(super) fn stop(mut self) -> QueueState {
-        self.pump.chains().rewind(&mut self.line.ring);
-        self.line.leave();
-        self.line.ring.state()
+        self.line.stop(self.pump.chains())
     }
 
     pub(super) fn remap(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
-        self.pump.chains().remap(&mut self.line.ring, mem.clone());
-        self.line.reopen(mem, config)
+        self.line.reopen(self.pump.chains(), mem, config)
     }
 
     /// True if the worker may sleep as far as this ring is concerned.
@@ -183,14 +180,11 @@ impl RxHalf {
 
     /// As [`TxHalf::stop`].
     pub(super) fn stop(mut self) -> QueueState {
-        self.pump.chains().rewind(&mut self.line.ring);
-        self.line.leave();
-        self.line.ring.state()
+        self.line.stop(self.pump.chains())
     }
 
     pub(super) fn remap(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
-        self.pump.chains().remap(&mut self.line.ring, mem.clone());
-        self.line.reopen(mem, config)
+        self.line.reopen(self.pump.chains(), mem, config)
     }
 
     /// True if the worker may sleep as far as this ring is concerned: kicks matter only while buffers are missing.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::PollFlags;
-use virtio_ring::{AnyDevice, DeviceRing, Format, MappedArea, Notify, QueueConfig, QueueState, RingError};
+use virtio_ring::{AnyDevice, Chains, DeviceRing, Format, MappedArea, Notify, QueueConfig, QueueState, RingError};
 
 use crate::memory::{Mapping, Memory};
 use crate::stats::RingStats;
@@ -62,10 +62,23 @@ impl Line {
         Ok(Self { ring, signals, enabled, kicked: true, stats, index, unannounced: false })
     }
 
-    /// Opens the ring anew in another memory map, where it stands. The caller has given back all that was in flight.
+    /// Gives back what is held, leaves the ring to whoever serves it next, and says where it stands.
+    pub(crate) fn stop(mut self, held: &mut Chains<Memory>) -> QueueState {
+        held.rewind(&mut self.ring);
+        self.leave();
+        self.ring.state()
+    }
+
+    /// Gives back what is held and opens the ring anew in another memory map, where it stands.
     ///
     /// A ring that the driver broke stays as it is, broken, until it is set up anew.
-    pub(crate) fn reopen(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
+    pub(crate) fn reopen(
+        &mut self,
+        held: &mut Chains<Memory>,
+        mem: &Memory,
+        config: &QueueConfig,
+    ) -> Result<(), RingError> {
+        held.remap(&mut self.ring, mem.clone());
         if !self.is_sound() {
             return Ok(());
         }
@@ -76,7 +89,7 @@ impl Line {
 
     /// Leaves the ring to whoever serves it next, with kicks wanted. A disabled ring was left so already, and the
     /// driver may have freed it since.
-    pub(crate) fn leave(&mut self) {
+    fn leave(&mut self) {
         if self.enabled && self.is_sound() {
             let _ = self.ring.arm();
         }
