@@ -14,9 +14,9 @@ use std::io;
 
 use virtio_net_core::backend::{FrameSink, FrameSource, MAX_FRAME};
 use virtio_net_core::driver::{BufferPlan, NetDriver};
-use virtio_net_core::rx::{RxFilter, RxFormat, RxOutcome, RxPump};
+use virtio_net_core::rx::{RxFilter, RxOutcome, RxPump};
 use virtio_net_core::tx::{TxFilter, TxFormat, TxOutcome, TxPump};
-use virtio_net_core::{DATA_VALID, Features, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM, TxOffloads};
+use virtio_net_core::{Features, TxOffloads, rx_format};
 use virtio_ring::{Access, Element, GuestAddr, GuestMemory, HeapMemory, MappedArea, QueueConfig, QueueState};
 use virtio_ring::{DriverRing, SplitDevice, SplitDriver};
 
@@ -44,26 +44,6 @@ pub struct Guest {
 
 fn queue(size: u16, base: u64) -> QueueConfig {
     QueueConfig { event_idx: true, ..QueueConfig::split(GuestAddr(base), size).0 }
-}
-
-fn rx_format(acked: Features) -> RxFormat {
-    let mut gso_types = 0;
-    for (feature, kind) in [
-        (Features::GUEST_TSO4, GSO_TCPV4),
-        (Features::GUEST_TSO6, GSO_TCPV6),
-        (Features::GUEST_UFO, GSO_UDP),
-        (Features::GUEST_USO4, GSO_UDP_L4),
-    ] {
-        gso_types |= if acked.contains(feature) { 1 << kind } else { 0 };
-    }
-    RxFormat {
-        header_len: acked.header_len(),
-        mergeable: acked.contains(Features::MRG_RXBUF),
-        flags: if acked.contains(Features::GUEST_CSUM) { NEEDS_CSUM | DATA_VALID } else { 0 },
-        gso_types,
-        ecn: acked.contains(Features::GUEST_ECN),
-        mtu: None,
-    }
 }
 
 impl Guest {
