@@ -29,6 +29,18 @@ pub(crate) const SUPPORTED: Features = Features::CSUM
     .union(Features::GUEST_TSO4)
     .union(Features::GUEST_TSO6);
 
+/// What a device that acknowledged these features takes from its driver, said as a receiver would say it: for [`finish`]
+/// and [`large_segments`] on the driver's side.
+#[must_use]
+pub fn towards_host(acked: Features) -> Features {
+    let pairs = [
+        (Features::CSUM, Features::GUEST_CSUM),
+        (Features::HOST_TSO4, Features::GUEST_TSO4),
+        (Features::HOST_TSO6, Features::GUEST_TSO6),
+    ];
+    pairs.iter().filter(|(host, _)| acked.contains(*host)).fold(Features::empty(), |all, (_, guest)| all | *guest)
+}
+
 /// The large segments that a receiver takes which acknowledged these features (the driver's `GUEST_*`).
 #[must_use]
 pub fn large_segments(acked: Features) -> LargeSegments {

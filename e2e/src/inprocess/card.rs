@@ -5,7 +5,7 @@ use super::memory::{BASE, Mapping};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use user_net::offload::{admit, finish, large_segments};
+use user_net::offload::{admit, finish, large_segments, towards_host};
 use user_net::phy::{FrameQueue, LargeSegments, QueueDevice};
 use virtio_net_core::Features;
 use virtio_net_core::driver::{BufferPlan, DriverStats, NetDriver};
@@ -182,14 +182,4 @@ fn chains(format: Format, QueueState(state): QueueState) -> (u64, u64) {
         Format::Packed if state & 0x8000 != 0 => (place, MASK),
         Format::Packed => (place.saturating_add(RING.into()), MASK),
     }
-}
-
-/// What the host takes, in terms of a receiver.
-fn towards_host(acked: Features) -> Features {
-    let pairs = [
-        (Features::CSUM, Features::GUEST_CSUM),
-        (Features::HOST_TSO4, Features::GUEST_TSO4),
-        (Features::HOST_TSO6, Features::GUEST_TSO6),
-    ];
-    pairs.iter().filter(|(host, _)| acked.contains(*host)).fold(Features::empty(), |all, (_, guest)| all | *guest)
 }

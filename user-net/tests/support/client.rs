@@ -7,22 +7,12 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr};
-use user_net::offload::{admit, finish, large_segments};
+use user_net::offload::{admit, finish, large_segments, towards_host};
 use user_net::phy::{FrameQueue, QueueDevice};
-use virtio_net_core::{Features, NetHeader};
+use virtio_net_core::NetHeader;
 
 use super::raw::{GUEST4, GUEST6, MAC};
 use super::{Guest, RxStop};
-
-/// What the host takes, in terms of a receiver.
-fn towards_host(acked: Features) -> Features {
-    let pairs = [
-        (Features::CSUM, Features::GUEST_CSUM),
-        (Features::HOST_TSO4, Features::GUEST_TSO4),
-        (Features::HOST_TSO6, Features::GUEST_TSO6),
-    ];
-    pairs.iter().filter(|(host, _)| acked.contains(*host)).fold(Features::empty(), |all, (_, guest)| all | *guest)
-}
 
 type Loses = Box<dyn FnMut(&[u8]) -> bool>;
 
