@@ -1,0 +1,6 @@
+//! The ring lab: layouts, measured side by side.
+
+pub mod layout;
+pub mod report;
+
+pub use layout::{Buffer, DeviceSide, DriverSide, Layout, Setup};
