@@ -159,8 +159,27 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
         either!(self, ring => ring.idle())
     }
 
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
+    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)> {
         either!(self, ring => ring.walk(mem, sink, front))
+    }
+
+    fn serve<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        most: usize,
+        done: impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> Result<usize, RingError> {
+        either!(self, ring => ring.serve(mem, sink, most, done))
+    }
+
+    fn singles<S: ChainSink>(
+        &mut self,
+        sink: &mut S,
+        most: usize,
+        done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> (usize, bool) {
+        either!(self, ring => ring.singles(sink, most, done))
     }
 
     fn note(&mut self, fault: ChainFault) -> bool {
@@ -215,6 +234,14 @@ impl<A: RingMem> DriverRing for AnyDriver<A> {
 
     fn flush(&mut self) -> Notify {
         either!(self, ring => ring.flush())
+    }
+
+    fn add_each(&mut self, elements: impl Iterator<Item = Element>, added: impl FnMut(Handle)) -> usize {
+        either!(self, ring => ring.add_each(elements, added))
+    }
+
+    fn reap_each(&mut self, most: usize, each: impl FnMut(Used)) -> Result<usize, RingError> {
+        either!(self, ring => ring.reap_each(most, each))
     }
 
     fn poll_used(&mut self) -> Result<Option<Used>, RingError> {

@@ -64,6 +64,7 @@ mod any;
 mod chain;
 mod cursor;
 mod error;
+mod free;
 mod indirect;
 mod mem;
 mod packed;
@@ -76,7 +77,8 @@ pub use any::{AnyDevice, AnyDriver, Format};
 pub use chain::Front;
 pub use error::{ChainFault, Fault, RegionError, RingError};
 pub use mem::{
-    Access, GuestAddr, GuestMemory, GuestSlice, HeapBlock, HeapMemory, MappedArea, Region, RegionMemory, RingMem,
+    Access, GuestAddr, GuestMemory, GuestSlice, HeapBlock, HeapMemory, MappedArea, MappedView, Region, RegionMemory,
+    RingMem,
 };
 pub use packed::{PackedDevice, PackedDriver};
 pub use pool::{Chain, Chains, MAX_SEGMENTS, View};

@@ -127,7 +127,7 @@ impl<M: GuestMemory> Chains<M> {
             };
             if front.single().is_some_and(|e| self.single(e, front.token())) {
                 ring.accept(&front.token());
-            } else if !self.walk(ring, &front) {
+            } else if !self.walk(ring, front) {
                 ring.idle()?;
                 break;
             }
@@ -164,7 +164,7 @@ impl<M: GuestMemory> Chains<M> {
 
     /// Accepts a chain of any shape; false if the driver broke the ring.
     #[inline(never)]
-    fn walk<R: DeviceRing>(&mut self, ring: &mut R, front: &Front) -> bool {
+    fn walk<R: DeviceRing>(&mut self, ring: &mut R, front: Front) -> bool {
         let first = self.segs.len() as u32; // bounded by the capacity that `new` chose
         let mut sink = Translate {
             mem: &self.mem,

@@ -157,15 +157,70 @@ pub trait DeviceRing: Sized {
         sink: &mut S,
     ) -> Result<Option<Peeked<'_, Self>>, RingError> {
         let Some(front) = self.front() else { return self.idle().map(|()| None) };
-        let Some(element) = front.single() else {
-            let Some((token, faulty)) = self.walk(mem, sink, &front) else { return self.idle().map(|()| None) };
-            return Ok(Some(Peeked { token, ring: self, faulty }));
-        };
+        let Some((token, faulty)) = self.look(mem, sink, front) else { return self.idle().map(|()| None) };
+        Ok(Some(Peeked { token, ring: self, faulty }))
+    }
+
+    /// Serves up to `most` chains on the spot: [`peek`](Self::peek), [`accept`](Peeked::accept) and
+    /// [`complete`](Self::complete) in one loop, for a device that is done with a chain once it has seen it. The elements
+    /// of each chain go to `sink`; `done` then says how many bytes were written to it, and has to say 0 if there is a
+    /// fault. Returns how many chains were served; [`flush`](Self::flush) makes them visible.
+    ///
+    /// The driver's index is read only if nothing is known to be available, so fewer than there are may be served.
+    ///
+    /// # Errors
+    /// [`RingError`] once, when the driver broke the ring and no chain was served before.
+    #[inline(always)]
+    fn serve<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        most: usize,
+        mut done: impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> Result<usize, RingError> {
+        let mut count: usize = 0;
+        loop {
+            let (served, more) = self.singles(sink, most.wrapping_sub(count), &mut done);
+            count = count.wrapping_add(served); // at most `most`
+            if !more {
+                break;
+            }
+            // The chain at the front has another shape.
+            let Some(front) = self.front() else { break };
+            let Some((token, faulty)) = self.look(mem, sink, front) else { break };
+            let fault = if faulty { self.chain_fault() } else { None };
+            let written = done(sink, fault);
+            self.accept(&token);
+            self.complete(token, written);
+            count = count.wrapping_add(1);
+        }
+        if count == 0 {
+            self.idle()?;
+        }
+        Ok(count)
+    }
+
+    /// Serves up to `most` chains of one direct descriptor: the fast part of [`serve`](Self::serve). How many, and whether
+    /// a chain of another shape, or a violation, ended that.
+    #[doc(hidden)]
+    fn singles<S: ChainSink>(
+        &mut self,
+        sink: &mut S,
+        most: usize,
+        done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> (usize, bool);
+
+    /// Shows the chain behind `front` to `sink`: the second half of [`peek`](Self::peek). The chain, and whether it is
+    /// faulty; `None` if the driver broke the ring.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn look<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)> {
+        let Some(element) = front.single() else { return self.walk(mem, sink, front) };
         let faulty = match sink.push(element) {
             Ok(()) => false,
             Err(fault) => self.note(fault),
         };
-        Ok(Some(Peeked { token: front.token(), ring: self, faulty }))
+        Some((front.token(), faulty))
     }
 
     /// The head of the next available chain: the first half of [`peek`](Self::peek).
@@ -179,10 +234,9 @@ pub trait DeviceRing: Sized {
     #[doc(hidden)]
     fn idle(&mut self) -> Result<(), RingError>;
 
-    /// Walks the chain at the front, whatever its shape: the second half of [`peek`](Self::peek). The chain, and whether
-    /// it is faulty; `None` if the driver broke the ring.
+    /// Walks the chain at the front, whatever its shape: see [`look`](Self::look).
     #[doc(hidden)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)>;
+    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)>;
 
     /// Keeps the fault of a chain for [`chain_fault`](Self::chain_fault); true.
     #[doc(hidden)]
@@ -255,6 +309,22 @@ pub trait DriverRing {
     /// [`Full`]: reap used chains first.
     fn add(&mut self, elements: &[Element]) -> Result<Handle, Full>;
 
+    /// Adds each element as a chain of its own, as long as there are elements and free descriptors: [`add`](Self::add) in
+    /// one loop, whose positions stay in registers. `added` gets the handle of each; an element is only asked for if there
+    /// is room for it. Returns how many were added.
+    #[inline]
+    fn add_each(&mut self, mut elements: impl Iterator<Item = Element>, mut added: impl FnMut(Handle)) -> usize {
+        let mut count: usize = 0;
+        while self.free_slots() > 0
+            && let Some(element) = elements.next()
+            && let Ok(handle) = self.add(&[element])
+        {
+            added(handle);
+            count = count.wrapping_add(1); // at most the ring's size
+        }
+        count
+    }
+
     /// Makes every added chain visible at once, and says whether the device wants a kick for them.
     fn flush(&mut self) -> Notify;
 
@@ -263,6 +333,22 @@ pub trait DriverRing {
     /// # Errors
     /// [`RingError`] once, when the device broke the ring; after that nothing is used any more.
     fn poll_used(&mut self) -> Result<Option<Used>, RingError>;
+
+    /// Takes back up to `most` chains that the device has used, each given to `each`: [`poll_used`](Self::poll_used) in one
+    /// loop, whose positions stay in registers. Returns how many.
+    ///
+    /// The device's index is read only if nothing is known to be used, so fewer than there are may be taken.
+    ///
+    /// # Errors
+    /// As [`poll_used`](Self::poll_used); what was taken back before has been given to `each`.
+    #[inline]
+    fn reap_each(&mut self, most: usize, mut each: impl FnMut(Used)) -> Result<usize, RingError> {
+        for count in 0..most {
+            let Some(used) = self.poll_used()? else { return Ok(count) };
+            each(used);
+        }
+        Ok(most)
+    }
 
     /// Asks the device for calls. False if chains were used meanwhile.
     #[must_use = "false means that there are used chains to reap before sleeping"]

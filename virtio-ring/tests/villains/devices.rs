@@ -319,17 +319,18 @@ fn used_flags_on_what_is_the_drivers_mean_nothing() {
             let mut driver = setup.driver(&mem, (0, 0));
             let element = [Element { addr: GuestAddr(BUFFER), len: 9, writable: true }];
             for lap in 0..2 * size {
-                assert_eq!(driver.add(&element), Ok(Handle(0)));
+                let id = lap % size;
+                assert_eq!(driver.add(&element), Ok(Handle(id)));
                 for slot in 0..size {
-                    raw.set_tail(&mem, slot, (9, 0, flags));
+                    raw.set_tail(&mem, slot, (9, id, flags));
                 }
                 assert_eq!(driver.poll_used(), Ok(None), "size {size}, buffer {lap}");
                 assert!(driver.arm());
                 let _ = driver.flush();
                 let used = if lap < size { RawPacked::AVAIL | RawPacked::USED } else { 0 };
                 assert_eq!(driver.poll_used(), Ok(None), "size {size}, buffer {lap}: what it published itself");
-                raw.set_tail(&mem, lap % size, (9, 0, used | WRITE));
-                assert_eq!(driver.poll_used(), Ok(Some(Used { handle: Handle(0), len: 9 })));
+                raw.set_tail(&mem, lap % size, (9, id, used | WRITE));
+                assert_eq!(driver.poll_used(), Ok(Some(Used { handle: Handle(id), len: 9 })));
             }
         }
     }
