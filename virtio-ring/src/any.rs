@@ -198,8 +198,12 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
         either!(self, ring => ring.complete(token, written));
     }
 
-    fn flush(&mut self) -> Notify {
-        either!(self, ring => ring.flush())
+    fn publish(&mut self) {
+        either!(self, ring => ring.publish());
+    }
+
+    fn notify(&mut self) -> Notify {
+        either!(self, ring => ring.notify())
     }
 
     fn arm(&mut self) -> bool {
@@ -232,8 +236,12 @@ impl<A: RingMem> DriverRing for AnyDriver<A> {
         either!(self, ring => ring.add(elements))
     }
 
-    fn flush(&mut self) -> Notify {
-        either!(self, ring => ring.flush())
+    fn publish(&mut self) {
+        either!(self, ring => ring.publish());
+    }
+
+    fn notify(&mut self) -> Notify {
+        either!(self, ring => ring.notify())
     }
 
     fn add_each(&mut self, elements: impl Iterator<Item = Element>, added: impl FnMut(Handle)) -> usize {

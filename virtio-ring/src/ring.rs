@@ -254,8 +254,22 @@ pub trait DeviceRing: Sized {
     /// the chain, from its first writable byte on without a gap.
     fn complete(&mut self, token: Token, written: u32);
 
-    /// Makes every completed chain visible at once, and says whether the driver wants a call for them.
-    fn flush(&mut self) -> Notify;
+    /// Makes every completed chain visible at once, and says whether the driver wants a call for them:
+    /// [`publish`](Self::publish) and [`notify`](Self::notify).
+    #[inline]
+    fn flush(&mut self) -> Notify {
+        self.publish();
+        self.notify()
+    }
+
+    /// Makes every completed chain visible at once, and leaves open whether the driver wants a call: one store. Before this
+    /// side waits for anything [`notify`](Self::notify) has to follow, or the driver may sleep forever; unless it is known
+    /// never to sleep.
+    fn publish(&mut self);
+
+    /// Says whether the driver wants a call for what has become visible since this was last asked: one fence and one load,
+    /// which wait until every store before them is done.
+    fn notify(&mut self) -> Notify;
 
     /// Asks the driver for kicks. False if chains became available meanwhile: serve them first, or sleep forever.
     #[must_use = "false means that there is work to do before sleeping"]
@@ -325,8 +339,22 @@ pub trait DriverRing {
         count
     }
 
-    /// Makes every added chain visible at once, and says whether the device wants a kick for them.
-    fn flush(&mut self) -> Notify;
+    /// Makes every added chain visible at once, and says whether the device wants a kick for them:
+    /// [`publish`](Self::publish) and [`notify`](Self::notify).
+    #[inline]
+    fn flush(&mut self) -> Notify {
+        self.publish();
+        self.notify()
+    }
+
+    /// Makes every added chain visible at once, and leaves open whether the device wants a kick: one store. Before this side
+    /// waits for anything [`notify`](Self::notify) has to follow, or the device may sleep forever; unless it is known never
+    /// to sleep.
+    fn publish(&mut self);
+
+    /// Says whether the device wants a kick for what has become visible since this was last asked: one fence and one load,
+    /// which wait until every store before them is done.
+    fn notify(&mut self) -> Notify;
 
     /// The next chain that the device has used, or `None`.
     ///

@@ -15,7 +15,7 @@ use common::peers::{List, Setup};
 use proptest::prelude::*;
 use virtio_ring::{
     AnyDevice, AnyDriver, ChainFault, ChainSink, DeviceRing, DriverRing, Element, Format, GuestAddr, HeapBlock,
-    HeapMemory, MappedArea, Used,
+    HeapMemory, MappedArea, Notify, Used,
 };
 
 type Area = MappedArea<std::sync::Arc<HeapBlock>>;
@@ -25,6 +25,13 @@ const TABLES: u64 = 0x8_0000;
 const ENTRIES: u16 = 3;
 /// The sink does not like this length.
 const BAD: u32 = 13;
+
+/// What the ring that flushes heard since the other, which only publishes, asked.
+#[derive(Default)]
+struct Unasked {
+    needed: bool,
+    slots: u32,
+}
 
 struct Twin {
     mem: HeapMemory,
@@ -70,9 +77,13 @@ impl Seen {
 enum Step {
     Add(Vec<Element>),
     AddEach(Vec<Element>),
-    FlushDriver,
+    /// One ring flushes, the other publishes: driver, device.
+    PublishDriver,
+    PublishDevice,
+    /// The other asks at last.
+    NotifyDriver,
+    NotifyDevice,
     Serve(usize),
-    FlushDevice,
     Reap(usize),
     /// Driver or device, asks for notifications or does without.
     Arm(bool, bool),
@@ -88,9 +99,11 @@ fn step() -> impl Strategy<Value = Step> {
         // Chains that break a rule as well: a readable element behind a writable one.
         2 => prop::collection::vec(element(), 1..6).prop_map(Step::Add),
         4 => prop::collection::vec(element(), 0..12).prop_map(Step::AddEach),
-        3 => Just(Step::FlushDriver),
+        3 => Just(Step::PublishDriver),
+        3 => Just(Step::PublishDevice),
+        1 => Just(Step::NotifyDriver),
+        1 => Just(Step::NotifyDevice),
         4 => (0..20_usize).prop_map(Step::Serve),
-        3 => Just(Step::FlushDevice),
         4 => (0..20_usize).prop_map(Step::Reap),
         1 => any::<(bool, bool)>().prop_map(|(driver, arm)| Step::Arm(driver, arm)),
     ]
@@ -142,9 +155,36 @@ fn reap(one: &mut Twin, all: &mut Twin, most: usize) {
     }
 }
 
+impl Unasked {
+    /// One ring has flushed, the other published as much: no more than so many slots.
+    fn add(&mut self, heard: Notify, slots: u16) {
+        self.needed |= heard.is_needed();
+        self.slots += u32::from(slots);
+    }
+
+    /// An event that lies in one of several stretches lies in all of them together. One that is more than a lap old is
+    /// nobody's who waits.
+    fn check(&mut self, asked: Notify, size: u16) {
+        let Self { needed, slots } = std::mem::take(self);
+        if slots <= size.into() {
+            assert_eq!(asked.is_needed(), needed);
+        } else {
+            assert!(needed || !asked.is_needed());
+        }
+    }
+}
+
 fn run(setup: &Setup, steps: &[Step]) {
     let (mut one, mut all) = (Twin::new(setup), Twin::new(setup));
+    let (mut kicks, mut calls) = (Unasked::default(), Unasked::default());
+    let mut visible = 0;
     for step in steps {
+        // What somebody says who goes to sleep is for what becomes visible from then on.
+        match step {
+            Step::Arm(true, _) => calls.check(all.device.notify(), setup.size),
+            Step::Arm(false, _) => kicks.check(all.driver.notify(), setup.size),
+            _ => {}
+        }
         match step {
             Step::Add(elements) => assert_eq!(one.driver.add(elements), all.driver.add(elements)),
             Step::AddEach(elements) => {
@@ -155,10 +195,23 @@ fn run(setup: &Setup, steps: &[Step]) {
                 let wanted: Vec<_> = elements.iter().map_while(|e| one.driver.add(&[*e]).ok()).collect();
                 assert_eq!(handles, wanted);
             }
-            Step::FlushDriver => assert_eq!(one.driver.flush(), all.driver.flush()),
+            Step::PublishDriver => {
+                all.driver.publish();
+                kicks.add(one.driver.flush(), setup.size - all.driver.free_slots() - visible);
+                visible = setup.size - all.driver.free_slots();
+            }
+            Step::PublishDevice => {
+                all.device.publish();
+                calls.add(one.device.flush(), setup.size); // at most
+            }
+            Step::NotifyDriver => kicks.check(all.driver.notify(), setup.size),
+            Step::NotifyDevice => calls.check(all.device.notify(), setup.size),
             Step::Serve(most) => serve(&mut one, &mut all, *most),
-            Step::FlushDevice => assert_eq!(one.device.flush(), all.device.flush()),
-            Step::Reap(most) => reap(&mut one, &mut all, *most),
+            Step::Reap(most) => {
+                let free = all.driver.free_slots();
+                reap(&mut one, &mut all, *most);
+                visible -= all.driver.free_slots() - free;
+            }
             Step::Arm(true, true) => assert_eq!(one.driver.arm(), all.driver.arm()),
             Step::Arm(false, true) => assert_eq!(one.device.arm(), all.device.arm()),
             Step::Arm(true, false) => [&mut one, &mut all].map(|t| t.driver.disarm()).into_iter().collect(),
@@ -198,8 +251,8 @@ fn bursts_go_round_and_round() {
             .flat_map(|i| {
                 let burst = 1 + usize::from(i % setup.size);
                 let elements = (0..setup.size).map(one).take(burst).collect();
-                let serve = [Step::Serve(burst), Step::FlushDevice];
-                [Step::AddEach(elements), Step::FlushDriver].into_iter().chain(serve).chain([Step::Reap(burst)])
+                let serve = [Step::Serve(burst), Step::PublishDevice];
+                [Step::AddEach(elements), Step::PublishDriver].into_iter().chain(serve).chain([Step::Reap(burst)])
             })
             .collect();
         run(&setup, &steps);

@@ -6,7 +6,7 @@ use crate::chain::{Descriptor, Front, INDIRECT, NEXT, WRITE, Walk};
 use crate::cursor::Cursor;
 use crate::error::{ChainFault, RingError};
 use crate::mem::{GuestMemory, RingMem};
-use crate::protocol::{self, Side};
+use crate::protocol::{self, Side, Unasked};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
 /// A used entry that is not written yet.
@@ -69,6 +69,7 @@ pub struct PackedDevice<A> {
     next_used: Place,
     /// Where the last publication ended.
     published: Place,
+    unasked: Unasked,
     /// Slots of chains that were accepted and not completed.
     held: Cursor,
     /// With so many slots in the device's hands nothing can be available, whatever the flags say: the size, or 0 once the
@@ -118,6 +119,7 @@ impl<A: RingMem> PackedDevice<A> {
             next_avail,
             next_used,
             published: next_used,
+            unasked: Unasked::default(),
             held: Cursor::new(held as u16),
             limit: Cursor::new(size),
             first: None,
@@ -340,17 +342,25 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
     }
 
     #[inline]
-    fn flush(&mut self) -> Notify {
+    fn publish(&mut self) {
         let mut first = self.first.take();
         if let Some(run) = self.run.take() {
             emit(&mut first, Pending::new(run.at, run.last, run.written), &self.layout);
         }
-        let Some(first) = first else { return Notify::Suppressed };
+        let Some(first) = first else { return };
         // virtio 1.3, 2.8.6: the first entry's flags last. Partner: the acquire load in the driver's `poll_used`.
         self.layout.set_tail(first.at, first.tail);
-        let (old, new) = (self.published, self.next_used);
-        self.published = new;
-        protocol::must_notify(self, old, new)
+        self.unasked.add(self.next_used.since(self.published, self.layout.size()) as u16); // at most the size
+        self.published = self.next_used;
+    }
+
+    #[inline]
+    fn notify(&mut self) -> Notify {
+        let slots = self.unasked.take(self.layout.size());
+        if slots == 0 {
+            return Notify::Suppressed;
+        }
+        protocol::must_notify(self, self.published.retreat(slots, self.layout.size()), self.published)
     }
 
     #[inline]

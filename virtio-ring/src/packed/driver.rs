@@ -12,7 +12,7 @@ use crate::error::RingError;
 use crate::free::FreeIds;
 use crate::indirect::{IndirectTables, TableFormat};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
-use crate::protocol::{self, Side};
+use crate::protocol::{self, Side, Unasked};
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, QueueConfig, Used};
 
 /// What the driver remembers of a buffer id.
@@ -36,14 +36,13 @@ pub struct PackedDriver<A> {
     free: Cursor,
     /// The next slot to make available.
     next_avail: Place,
-    /// Where the last publication ended.
-    published: Place,
     /// The first descriptor since the last publication: its flags make all of them visible, so they are stored last.
     first: Option<(Place, Tail)>,
     /// The next slot that the device will use.
     next_used: Place,
     /// Descriptors that were published and not reaped.
     outstanding: Cursor,
+    unasked: Unasked,
     /// In order: a used entry that gives back all chains up to its id.
     run: Option<Tail>,
     event_idx: bool,
@@ -72,10 +71,10 @@ impl<A: RingMem> PackedDriver<A> {
             ids: FreeIds::new(config.size),
             free: Cursor::new(config.size),
             next_avail: Place::START,
-            published: Place::START,
             first: None,
             next_used: Place::START,
             outstanding: Cursor::new(0),
+            unasked: Unasked::default(),
             run: None,
             event_idx: config.event_idx,
             in_order: config.in_order,
@@ -224,14 +223,26 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
     }
 
     #[inline]
-    fn flush(&mut self) -> Notify {
-        let Some((at, tail)) = self.first.take() else { return Notify::Suppressed };
+    fn publish(&mut self) {
+        let Some((at, tail)) = self.first.take() else { return };
         // virtio 1.3, 2.8.6: the first descriptor's flags last. Partner: the acquire load in the device's `peek`.
         self.layout.set_tail(at, tail);
-        let (old, new) = (self.published, self.next_avail);
-        self.published = new;
-        self.outstanding = Cursor::new(self.layout.size().wrapping_sub(self.free.get()));
-        protocol::must_notify(self, old, new)
+        let outstanding = self.layout.size().wrapping_sub(self.free.get());
+        self.unasked.add(outstanding.wrapping_sub(self.outstanding.get()));
+        // Of a broken ring nothing is used any more.
+        self.outstanding = Cursor::new(if self.fault.is_some() { 0 } else { outstanding });
+    }
+
+    #[inline]
+    fn notify(&mut self) -> Notify {
+        let slots = self.unasked.take(self.layout.size());
+        if slots == 0 {
+            return Notify::Suppressed;
+        }
+        // What was added meanwhile is not visible yet.
+        let added = self.layout.size().wrapping_sub(self.free.get()).wrapping_sub(self.outstanding.get());
+        let new = self.next_avail.retreat(added, self.layout.size());
+        protocol::must_notify(self, new.retreat(slots, self.layout.size()), new)
     }
 
     #[inline]

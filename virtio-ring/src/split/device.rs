@@ -5,7 +5,7 @@ use crate::chain::{Descriptor, Front, INDIRECT, NEXT, Walk};
 use crate::cursor::Cursor;
 use crate::error::{ChainFault, RingError};
 use crate::mem::{GuestMemory, RingMem};
-use crate::protocol::{self, Side};
+use crate::protocol::{self, Side, Unasked};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
 /// In order: the used entry that goes on growing as long as its last chain may be skipped.
@@ -56,6 +56,7 @@ pub struct SplitDevice<A> {
     next_used: Cursor,
     /// The index that the driver sees.
     published: Cursor,
+    unasked: Unasked,
     event_idx: bool,
     indirect: bool,
     in_order: bool,
@@ -90,6 +91,7 @@ impl<A: RingMem> SplitDevice<A> {
             avail_idx: Cursor::new(next_avail),
             next_used: Cursor::new(used),
             published: Cursor::new(used),
+            unasked: Unasked::default(),
             event_idx: config.event_idx,
             indirect: config.indirect,
             in_order: config.in_order,
@@ -276,18 +278,28 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     }
 
     #[inline]
-    fn flush(&mut self) -> Notify {
+    fn publish(&mut self) {
         let (old, new) = (self.published.get(), self.next_used.get());
         if old == new {
-            return Notify::Suppressed;
+            return;
         }
         if let Some(run) = self.run.take() {
             run.write(&self.layout);
         }
         // virtio 1.3, 2.7.8.2: idx after the entries. Partner: the acquire load in the driver's `poll_used`.
         self.layout.set_used_idx(new);
-        self.published = Cursor::new(new);
-        protocol::must_notify(self, old, new)
+        self.published = self.next_used;
+        self.unasked.add(new.wrapping_sub(old));
+    }
+
+    #[inline]
+    fn notify(&mut self) -> Notify {
+        let entries = self.unasked.take(self.layout.size());
+        if entries == 0 {
+            return Notify::Suppressed;
+        }
+        let new = self.published.get();
+        protocol::must_notify(self, new.wrapping_sub(entries), new)
     }
 
     #[inline]

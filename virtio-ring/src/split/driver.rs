@@ -11,7 +11,7 @@ use crate::error::RingError;
 use crate::free::FreeIds;
 use crate::indirect::{IndirectTables, TableFormat};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
-use crate::protocol::{self, Side};
+use crate::protocol::{self, Side, Unasked};
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, QueueConfig, Used};
 
 /// What the driver remembers of a descriptor. The table in shared memory is only ever written: a device that changes
@@ -46,6 +46,7 @@ pub struct SplitDriver<A> {
     next_avail: Cursor,
     /// The index that the device sees.
     published: Cursor,
+    unasked: Unasked,
     /// The next entry of the used ring to read.
     next_used: Cursor,
     /// The device's index, as last loaded.
@@ -80,6 +81,7 @@ impl<A: RingMem> SplitDriver<A> {
             free: FreeIds::new(config.size),
             next_avail: Cursor::new(0),
             published: Cursor::new(0),
+            unasked: Unasked::default(),
             next_used: Cursor::new(0),
             used_idx: Cursor::new(0),
             event_idx: config.event_idx,
@@ -261,15 +263,25 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
     }
 
     #[inline]
-    fn flush(&mut self) -> Notify {
+    fn publish(&mut self) {
         let (old, new) = (self.published.get(), self.next_avail.get());
         if old == new {
-            return Notify::Suppressed;
+            return;
         }
         // virtio 1.3, 2.7.13.3.1: idx after entries and descriptors. Partner: the acquire load in the device's `peek`.
         self.layout.set_avail_idx(new);
-        self.published = Cursor::new(new);
-        protocol::must_notify(self, old, new)
+        self.published = self.next_avail;
+        self.unasked.add(new.wrapping_sub(old));
+    }
+
+    #[inline]
+    fn notify(&mut self) -> Notify {
+        let entries = self.unasked.take(self.layout.size());
+        if entries == 0 {
+            return Notify::Suppressed;
+        }
+        let new = self.published.get();
+        protocol::must_notify(self, new.wrapping_sub(entries), new)
     }
 
     #[inline]
