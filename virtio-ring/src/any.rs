@@ -159,8 +159,14 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
         either!(self, ring => ring.idle())
     }
 
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)> {
-        either!(self, ring => ring.walk(mem, sink, front))
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        head: u16,
+        words: (u64, u64),
+    ) -> Option<(Token, bool)> {
+        either!(self, ring => ring.walk(mem, sink, head, words))
     }
 
     fn serve<M: GuestMemory, S: ChainSink>(

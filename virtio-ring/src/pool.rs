@@ -174,7 +174,7 @@ impl<M: GuestMemory> Chains<M> {
             readable_len: 0,
             writable_len: 0,
         };
-        let walked = ring.walk(&self.mem, &mut sink, front);
+        let walked = ring.walk(&self.mem, &mut sink, front.head, front.words);
         let Translate { readable, writable, readable_len, writable_len, .. } = sink;
         let Some((token, faulty)) = walked else { return false };
         if faulty {

@@ -215,7 +215,7 @@ pub trait DeviceRing: Sized {
     #[doc(hidden)]
     #[inline(always)]
     fn look<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)> {
-        let Some(element) = front.single() else { return self.walk(mem, sink, front) };
+        let Some(element) = front.single() else { return self.walk(mem, sink, front.head, front.words) };
         let faulty = match sink.push(element) {
             Ok(()) => false,
             Err(fault) => self.note(fault),
@@ -236,7 +236,14 @@ pub trait DeviceRing: Sized {
 
     /// Walks the chain at the front, whatever its shape: see [`look`](Self::look).
     #[doc(hidden)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)>;
+    // The front in its parts: as a whole it would be passed in memory, and be put there for chains that need no walk.
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        head: u16,
+        words: (u64, u64),
+    ) -> Option<(Token, bool)>;
 
     /// Keeps the fault of a chain for [`chain_fault`](Self::chain_fault); true.
     #[doc(hidden)]

@@ -281,8 +281,14 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
     }
 
     #[inline(never)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)> {
-        match self.steps(mem, &mut Walk::new(sink), front) {
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        head: u16,
+        words: (u64, u64),
+    ) -> Option<(Token, bool)> {
+        match self.steps(mem, &mut Walk::new(sink), Front { head, words }) {
             Ok((token, None)) => Some((token, false)),
             Ok((token, Some(fault))) => Some((token, self.note(fault))),
             Err(error) => {

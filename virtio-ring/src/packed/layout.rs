@@ -15,9 +15,6 @@ const MAX_SIZE: u16 = 32_768;
 /// Bytes of `struct pvirtq_event_suppress`.
 const EVENT_LEN: usize = 4;
 
-/// Where the flags are in a tail.
-pub(super) const FLAGS_SHIFT: u32 = 48;
-
 /// `VIRTQ_DESC_F_AVAIL`
 #[doc(alias = "VRING_PACKED_DESC_F_AVAIL")]
 pub(super) const AVAIL: u16 = 1 << 7;
@@ -66,25 +63,25 @@ impl Tail {
     /// True if the driver made this slot available on the lap of `place`.
     #[inline]
     pub(super) const fn is_avail(self, place: Place) -> bool {
-        place.is_avail(self.0)
+        place.is_avail(self.flags())
     }
 
     /// True if the device used this slot on the lap of `place`.
     #[inline]
     pub(super) const fn is_used(self, place: Place) -> bool {
-        place.is_used(self.0)
+        place.is_used(self.flags())
     }
 
     /// This tail, available at `place`. It has none of the two flags yet.
     #[inline]
     pub(super) const fn available(self, place: Place) -> Self {
-        Self(self.0 | place.avail_bits())
+        Self(self.0 | (place.avail_flags() as u64) << 48)
     }
 
     /// This tail, used at `place`. It has none of the two flags yet.
     #[inline]
     pub(super) const fn used(self, place: Place) -> Self {
-        Self(self.0 | place.used_bits())
+        Self(self.0 | (place.used_flags() as u64) << 48)
     }
 }
 

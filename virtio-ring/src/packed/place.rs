@@ -1,25 +1,24 @@
 //! A place in a packed ring: a slot, and the lap it belongs to.
 
-use super::layout::{AVAIL, FLAGS_SHIFT, USED};
+use super::layout::{AVAIL, USED};
 use crate::chain::DESC_LEN;
 
 /// A slot and its wrap counter. The counter is 1 on the first lap, 0 on the second, and so on (virtio 1.3, 2.8.1).
 ///
-/// The counter is kept as the bits of a descriptor's tail that it stands for, so that looking at a slot needs no branch
-/// and no shift. The slot is below the size of the ring that the place was made for: accesses by slot rely on it. It has
+/// The counter is kept as the flags of a descriptor that it stands for, so that looking at a slot needs no branch. The slot is below the size of the ring that the place was made for: accesses by slot rely on it. It has
 /// 32 bits: see [`Cursor`](crate::cursor::Cursor) for why not less.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     slot: u32,
-    /// The two bits of a descriptor that is available on this lap.
-    lap: u64,
+    /// The two flags of a descriptor that is available on this lap.
+    lap: u32,
 }
 
 const WRAP: u16 = 1 << 15;
-/// The two bits of a tail that say whose it is.
-const LAP: u64 = ((AVAIL | USED) as u64) << FLAGS_SHIFT;
-const EVEN: u64 = (AVAIL as u64) << FLAGS_SHIFT;
-const ODD: u64 = (USED as u64) << FLAGS_SHIFT;
+/// The two flags that say whose a slot is.
+const LAP: u32 = (AVAIL | USED) as u32;
+const EVEN: u32 = AVAIL as u32;
+const ODD: u32 = USED as u32;
 
 impl Place {
     pub(super) const START: Self = Self { slot: 0, lap: EVEN };
@@ -45,28 +44,28 @@ impl Place {
         self.lap == EVEN
     }
 
-    /// The bits of a tail that is available here.
+    /// The flags of a slot that is available here.
     #[inline]
-    pub(super) const fn avail_bits(self) -> u64 {
-        self.lap
+    pub(super) const fn avail_flags(self) -> u16 {
+        self.lap as u16
     }
 
-    /// The bits of a tail that is used here: both as the counter, where an available one has them apart.
+    /// The flags of a slot that is used here: both as the counter, where an available one has them apart.
     #[inline]
-    pub(super) const fn used_bits(self) -> u64 {
-        self.lap ^ ODD
+    pub(super) const fn used_flags(self) -> u16 {
+        (self.lap ^ ODD) as u16
     }
 
     /// True if these are the flags of a slot that is available here.
     #[inline]
-    pub(super) const fn is_avail(self, tail: u64) -> bool {
-        tail & LAP == self.avail_bits()
+    pub(super) const fn is_avail(self, flags: u16) -> bool {
+        flags as u32 & LAP == self.lap
     }
 
     /// True if these are the flags of a slot that is used here.
     #[inline]
-    pub(super) const fn is_used(self, tail: u64) -> bool {
-        tail & LAP == self.used_bits()
+    pub(super) const fn is_used(self, flags: u16) -> bool {
+        flags as u32 & LAP == self.lap ^ ODD
     }
 
     /// `count <= size` slots further on.

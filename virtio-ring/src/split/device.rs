@@ -218,14 +218,20 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     }
 
     #[inline(never)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)> {
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        head: u16,
+        words: (u64, u64),
+    ) -> Option<(Token, bool)> {
         let mut walk = Walk::new(sink);
-        let faulty = match self.steps(mem, &mut walk, Descriptor::from_words(front.words)) {
+        let faulty = match self.steps(mem, &mut walk, Descriptor::from_words(words)) {
             Ok(()) => false,
             Err(fault) => self.note(fault),
         };
         // What is behind a fault is not known.
-        Some((Token::new(front.head, 1, faulty || walk.is_writable()), faulty))
+        Some((Token::new(head, 1, faulty || walk.is_writable()), faulty))
     }
 
     #[cold]
