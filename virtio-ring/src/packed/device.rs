@@ -224,24 +224,21 @@ impl<A: RingMem> PackedDevice<A> {
             let straight = most.min(count.wrapping_add(at.left(size).min(to.left(size)).into())); // far below 2^32
             while count < straight {
                 let tail = layout.tail(at);
-                if !tail.is_avail(at) {
+                if !tail.is_avail_single(at) {
+                    more = tail.is_avail(at);
                     break 'burst;
                 }
-                let front = Front { head: tail.id(), words: tail.words(layout.addr(at)) };
-                let Some(element) = front.single() else {
-                    more = true;
-                    break 'burst;
-                };
+                let (id, element) = (tail.id(), tail.element(layout.addr(at)));
                 let fault = sink.push(element).err();
                 if fault.is_some() {
                     self.chain_fault = fault;
                 }
                 let written = done(sink, fault);
                 if IN_ORDER {
-                    let chain = Run { at: to, last: front.head, written, skippable: !element.writable };
+                    let chain = Run { at: to, last: id, written, skippable: !element.writable };
                     run = Some(extend(&mut first, run, chain, &layout));
                 } else {
-                    emit(&mut first, Pending::new(to, front.head, written), &layout);
+                    emit(&mut first, Pending::new(to, id, written), &layout);
                 }
                 (at, to) = (at.ahead(), to.ahead());
                 count = count.wrapping_add(1); // below `most`

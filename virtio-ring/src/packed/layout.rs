@@ -5,10 +5,10 @@
 #![expect(unsafe_code, reason = "calls the unsafe accessors of the memory seam")]
 
 use super::place::Place;
-use crate::chain::DESC_LEN;
+use crate::chain::{DESC_LEN, INDIRECT, NEXT, WRITE};
 use crate::error::RingError;
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
-use crate::ring::QueueConfig;
+use crate::ring::{Element, QueueConfig};
 
 /// Largest packed ring (virtio 1.3, 2.8).
 const MAX_SIZE: u16 = 32_768;
@@ -64,6 +64,18 @@ impl Tail {
     #[inline]
     pub(super) const fn is_avail(self, place: Place) -> bool {
         place.is_avail(self.flags())
+    }
+
+    /// The same for a chain of one direct descriptor: what breaks no rule, and is not to be walked.
+    #[inline]
+    pub(super) const fn is_avail_single(self, place: Place) -> bool {
+        self.flags() & (AVAIL | USED | NEXT | INDIRECT) == place.avail_flags()
+    }
+
+    /// The buffer at `addr` that this tail goes with.
+    #[inline]
+    pub(super) const fn element(self, addr: u64) -> Element {
+        Element { addr: GuestAddr(addr), len: self.len(), writable: self.flags() & WRITE != 0 }
     }
 
     /// True if the device used this slot on the lap of `place`.
