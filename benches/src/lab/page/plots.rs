@@ -1,0 +1,85 @@
+//! The plots of ns per buffer, by mode, by what varies, by payload.
+
+use std::collections::BTreeMap;
+
+use super::axis::Log;
+use super::chart::{self, Chart, Line, Point};
+use super::cuts::{Axis, Cut, cuts};
+use super::series::Names;
+use super::text::{escape, mode, payload, threads};
+use super::{Section, anchor};
+use crate::lab::report::{Report, Row};
+
+/// One section for each mode and number of threads, in the order in which they first appear.
+pub(super) fn sections(report: &Report, names: &Names) -> Vec<Section> {
+    let mut works: Vec<(&str, u8)> = Vec::new();
+    for row in &report.rows {
+        let work = (row.mode.as_str(), row.threads);
+        if !works.contains(&work) {
+            works.push(work);
+        }
+    }
+    let section = |(name, count): (&str, u8)| {
+        let rows: Vec<&Row> = report.rows.iter().filter(|row| row.mode == name && row.threads == count).collect();
+        let body: String = Axis::ALL.iter().map(|axis| against(&rows, *axis, names)).collect();
+        let title = format!("{}, {}", mode(name), threads(count));
+        let id = format!("{}-{count}", anchor(name));
+        (!body.is_empty()).then(|| Section { id, short: title.clone(), title, body })
+    };
+    works.into_iter().filter_map(section).collect()
+}
+
+/// All plots of a mode against one thing: they share the axis of ns per buffer.
+fn against(rows: &[&Row], axis: Axis, names: &Names) -> String {
+    let mut payloads: BTreeMap<u32, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        payloads.entry(row.payload).or_default().push(row);
+    }
+    let cuts: Vec<(u32, Cut<'_>)> =
+        payloads.iter().flat_map(|(bytes, rows)| cuts(rows, axis).into_iter().map(|cut| (*bytes, cut))).collect();
+    let points = cuts.iter().flat_map(|(_, cut)| cut.rows.iter()).map(|row| point(row, axis));
+    let Some(y) = Log::nice(points.filter(Point::drawable).flat_map(|point| point.near())) else {
+        return String::new();
+    };
+    let mut figures = String::new();
+    for (bytes, cut) in &cuts {
+        let title = format!("{}, {}", payload(*bytes), cut.words());
+        let lines = lines(cut, axis, names);
+        let svg = chart::svg(&Chart { title: title.clone(), x_label: axis.label(), lines, y });
+        if svg.is_empty() {
+            continue;
+        }
+        let (bytes, words) = (escape(&payload(*bytes)), escape(&cut.words()));
+        figures
+            .push_str(&format!("<figure><figcaption><b>{bytes}</b> <span>{words}</span></figcaption>{svg}</figure>"));
+    }
+    if figures.is_empty() {
+        return String::new();
+    }
+    format!("<h3>{}</h3><div class=\"figures\">{figures}</div>", axis.title())
+}
+
+fn point(row: &Row, axis: Axis) -> Point {
+    Point { x: axis.of(row) as f64, y: row.ns_per_buffer_median, lo: row.min, hi: row.max }
+}
+
+/// A line for each name that has something to draw. Of rows at the same place the first counts.
+fn lines<'a>(cut: &Cut<'a>, axis: Axis, names: &Names) -> Vec<Line<'a>> {
+    let mut lines: Vec<Line<'a>> = Vec::new();
+    for row in &cut.rows {
+        let point = point(row, axis);
+        if !point.drawable() {
+            continue;
+        }
+        match lines.iter_mut().find(|line| line.name == row.layout) {
+            Some(line) if line.points.iter().any(|known| known.x == point.x) => {}
+            Some(line) => line.points.push(point),
+            None => lines.push(Line { name: &row.layout, key: names.key(&row.layout), points: vec![point] }),
+        }
+    }
+    for line in &mut lines {
+        line.points.sort_by(|a, b| a.x.total_cmp(&b.x));
+    }
+    lines.sort_by_key(|line| names.rank(line.name));
+    lines
+}
