@@ -59,7 +59,7 @@ pub fn page(report: &Report) -> String {
     sections.extend(rows::all(report, &names));
 
     let mut out = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\" xmlns=\"http://www.w3.org/1999/xhtml\"><head><meta charset=\"utf-8\"/>\
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\
          <meta name=\"color-scheme\" content=\"light dark\"/><title>Ring lab</title>\
          <style>\n{}</style></head>\n<body>\n{}",
@@ -129,9 +129,4 @@ fn guide() -> String {
          <i>peers</i>, which are programs in use, and <i>floors</i>, bare loops that check nothing.</li>\
          <li>Point at a line to single it out, at a mark for its figures.</li></ul></div>\n"
     )
-}
-
-/// Text as an id.
-fn anchor(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect()
 }

@@ -1,5 +1,10 @@
 //! Logarithmic axes.
 
+use std::ops::RangeInclusive;
+
+/// Values that are drawn. Wide enough for anything measured, and narrow enough to count the decades of.
+pub(super) const SANE: RangeInclusive<f64> = 1e-6..=1e15;
+
 /// A range of positive values laid out logarithmically over pixels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Log {
@@ -52,9 +57,9 @@ impl Log {
     }
 }
 
-/// Smallest and largest of what is finite and above 0.
+/// Smallest and largest of what can be drawn.
 fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
-    values.filter(|value| value.is_finite() && *value > 0.0).fold(None, |range, value| match range {
+    values.filter(|value| SANE.contains(value)).fold(None, |range, value| match range {
         None => Some((value, value)),
         Some((lo, hi)) => Some((value.min(lo), value.max(hi))),
     })
@@ -67,20 +72,31 @@ fn ladder(lo: f64, hi: f64) -> Vec<f64> {
     steps.filter(|step| (lo * 0.9999..=hi * 1.0001).contains(step)).collect()
 }
 
-/// Moves labels that want to stand at `wanted` apart by at least `gap`, within `lo` and `hi`, in the same order.
+/// Moves labels that want to stand at `wanted` apart by at least `gap`, within `lo` and `hi`, in the same order. Labels
+/// that get into each other's way stand around the middle of where they want to be.
 pub(super) fn spread(wanted: &[f64], gap: f64, lo: f64, hi: f64) -> Vec<f64> {
-    let mut order: Vec<(usize, f64)> = wanted.iter().copied().enumerate().collect();
-    order.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let mut floor = lo;
-    for (_, y) in &mut order {
-        *y = y.max(floor);
-        floor = *y + gap;
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    let want = |place: &usize| wanted.get(*place).copied().unwrap_or(lo);
+    order.sort_by(|a, b| want(a).total_cmp(&want(b)));
+    // Clusters of labels that touch: where the first one stands, and how many there are.
+    let mut clusters: Vec<(f64, usize)> = Vec::new();
+    for place in &order {
+        let (mut start, mut count) = (want(place), 1);
+        while let Some((before, many)) = clusters.pop() {
+            if before + many as f64 * gap <= start {
+                clusters.push((before, many));
+                break;
+            }
+            // Each member wants the cluster to start at its own wish less its place in it: the mean of those.
+            let (ours, theirs) = (start - many as f64 * gap, before);
+            start = (theirs * many as f64 + ours * count as f64) / (many + count) as f64;
+            count += many;
+            start = start.min(hi - (count - 1) as f64 * gap).max(lo);
+        }
+        clusters.push((start.min(hi - (count - 1) as f64 * gap).max(lo), count));
     }
-    let mut ceiling = hi;
-    for (_, y) in order.iter_mut().rev() {
-        *y = y.min(ceiling);
-        ceiling = *y - gap;
-    }
-    order.sort_by_key(|(place, _)| *place);
-    order.into_iter().map(|(_, y)| y).collect()
+    let places = clusters.iter().flat_map(|(start, count)| (0..*count).map(move |step| start + step as f64 * gap));
+    let mut out: Vec<(usize, f64)> = order.into_iter().zip(places).collect();
+    out.sort_by_key(|(place, _)| *place);
+    out.into_iter().map(|(_, y)| y).collect()
 }

@@ -1,6 +1,7 @@
 //! Lines with markers over two logarithmic axes, as SVG.
 
-use super::axis::{Log, spread};
+use super::axis::{Log, SANE, spread};
+use super::cuts::Axis;
 use super::series::Key;
 use super::text::{duration, escape, grouped, shorten, tick};
 
@@ -19,9 +20,9 @@ const LABEL_GAP: f64 = 14.5;
 /// Width of a character of a label, about.
 pub(super) const CHARACTER: f64 = 6.1;
 /// Longest label, in characters.
-const LONGEST: usize = 24;
+pub(super) const LONGEST: usize = 24;
 /// From the plot to the labels of lines: an elbow and a marker.
-const ELBOW: f64 = 32.0;
+const ELBOW: f64 = 31.0;
 
 /// A median and what it ranges over.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ pub(super) struct Point {
 impl Point {
     /// Whether it can be drawn.
     pub(super) fn drawable(&self) -> bool {
-        [self.x, self.y].iter().all(|value| value.is_finite() && *value > 0.0)
+        SANE.contains(&self.x) && SANE.contains(&self.y)
     }
 
     /// The whisker within a sensible distance of the median, so that one disturbed sample does not squeeze the plot.
@@ -56,10 +57,12 @@ pub(super) struct Line<'a> {
 
 /// A plot.
 pub(super) struct Chart<'a> {
-    pub(super) title: String,
-    pub(super) x_label: &'static str,
+    /// What x is.
+    pub(super) axis: Axis,
     /// At least one, none of them empty.
     pub(super) lines: Vec<Line<'a>>,
+    /// Characters to leave room for right of the plot.
+    pub(super) longest: usize,
     /// The axis of ns per buffer, shared between plots that are compared.
     pub(super) y: Log,
 }
@@ -72,16 +75,15 @@ struct Frame {
     bottom: f64,
 }
 
-/// The drawing; empty if there are not two places on the x axis.
-pub(super) fn svg(chart: &Chart<'_>) -> String {
+/// The drawing, with a title that is escaped; empty if there are not two places on the x axis.
+pub(super) fn svg(chart: &Chart<'_>, title: &str) -> String {
     let xs = chart.lines.iter().flat_map(|line| line.points.iter().map(|point| point.x));
     let Some(x) = Log::exact(xs.clone()) else { return String::new() };
     let mut places: Vec<f64> = xs.collect();
     places.sort_by(f64::total_cmp);
     places.dedup();
 
-    let longest = chart.lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0).min(LONGEST);
-    let right = WIDTH - ELBOW - longest as f64 * CHARACTER - 2.0;
+    let right = WIDTH - ELBOW - chart.longest.min(LONGEST) as f64 * CHARACTER - 2.0;
     let height = HEIGHT.max(chart.lines.len() as f64 * LABEL_GAP);
     let bottom = TOP + height;
     let frame = Frame { x: x.over(LEFT + 14.0, right - 14.0), y: chart.y.over(bottom, TOP), right, bottom };
@@ -89,9 +91,9 @@ pub(super) fn svg(chart: &Chart<'_>) -> String {
     let mut out = format!(
         "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"{}\">",
         bottom + BOTTOM,
-        escape(&chart.title)
+        title
     );
-    out.push_str(&grid(&frame, &places, chart.x_label));
+    out.push_str(&grid(&frame, &places, chart.axis.label()));
     let ends: Vec<f64> =
         chart.lines.iter().filter_map(|line| line.points.last()).map(|point| frame.y.at(point.y)).collect();
     let labels = spread(&ends, LABEL_GAP, TOP + 4.0, bottom);
@@ -183,7 +185,7 @@ fn series(frame: &Frame, line: &Line<'_>, label: f64) -> String {
         right + 14.0,
         right + 18.0,
         line.key.marker(right + 22.0, label),
-        right + ELBOW - 2.0,
+        right + ELBOW,
         label + 4.0,
         escape(&shorten(line.name, LONGEST))
     ));

@@ -1,6 +1,6 @@
 //! The distribution of latencies: a range from p50 to p99.9 for each layout.
 
-use super::axis::Log;
+use super::axis::{Log, SANE};
 use super::chart::CHARACTER;
 use super::series::Names;
 use super::text::{duration, duration_tick, escape, grouped, shorten};
@@ -22,15 +22,17 @@ const LONGEST: usize = 24;
 
 /// The section; none without latencies.
 pub(super) fn section_of(report: &Report, names: &Names) -> Option<Section> {
-    let usable = |latency: &&Latency| latency.p50.is_finite() && latency.p50 > 0.0;
+    let usable = |latency: &&Latency| SANE.contains(&latency.p50);
     let all: Vec<&Latency> = report.latencies.iter().filter(usable).collect();
-    let scale = Log::nice(all.iter().flat_map(|latency| [latency.p50, latency.p99, latency.p999]))?;
     let mut kinds: Vec<&str> = Vec::new();
     for latency in &all {
         if !kinds.contains(&latency.kind.as_str()) {
             kinds.push(&latency.kind);
         }
     }
+    let lines = kinds.iter().filter_map(|kind| pingpong(&all, kind)).map(|(value, _)| value);
+    let ranges = all.iter().filter(|latency| latency.layout != PINGPONG);
+    let scale = Log::nice(ranges.flat_map(|latency| [latency.p50, latency.p99, latency.p999]).chain(lines))?;
     let mut figures = String::new();
     for kind in kinds {
         let mut rows: Vec<&Latency> =

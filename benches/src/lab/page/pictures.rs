@@ -23,7 +23,7 @@ pub(super) fn section_of(report: &Report, names: &Names, headline: &Headline<'_>
         return None;
     }
     let mut out = String::from(
-        "<p>Each box is a line of 64 bytes, divided into its entries. What counts is how many lines travel between the \
+        "<p>Each box is a line of 64 bytes, divided into its entries if it holds at most 16. What counts is how many lines travel between the \
          two cores for each buffer: a line that one core wrote and the other one reads or writes has to be fetched.</p>\
          <p class=\"legend\">",
     );
@@ -81,9 +81,10 @@ fn strip(area: &Lines) -> String {
     let lines = if area.lines == 1 { "1 line".to_owned() } else { format!("{} lines", grouped(area.lines as f64)) };
     let each = match area.per_line {
         each if !each.is_finite() || each <= 0.0 => String::new(),
-        each if each < 1.0 => format!(", {} an entry", number(1.0 / each).trim_end_matches(".00")),
+        each if each < 1.0 => format!(", {} an entry", plain(1.0 / each)),
+        1.0 if area.lines == 1 => String::new(),
         1.0 => ", 1 entry each".to_owned(),
-        each => format!(", {} entries each", number(each).trim_end_matches(".00").trim_end_matches(".0")),
+        each => format!(", {} entries each", plain(each)),
     };
     format!(
         "<div class=\"area\"><div><b>{}</b><br/><small>{}</small></div><div>{}</div>\
@@ -93,6 +94,11 @@ fn strip(area: &Lines) -> String {
         svg(area, class),
         escape(&area.when)
     )
+}
+
+/// A number that is mostly a whole one.
+fn plain(value: f64) -> String {
+    if (value - value.round()).abs() < 0.005 { grouped(value) } else { number(value) }
 }
 
 fn svg(area: &Lines, class: &str) -> String {

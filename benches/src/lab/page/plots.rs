@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::Section;
 use super::axis::Log;
 use super::chart::{self, Chart, Line, Point};
 use super::cuts::{Axis, Cut, cuts};
 use super::series::Names;
 use super::text::{escape, mode, payload, threads};
-use super::{Section, anchor};
 use crate::lab::report::{Report, Row};
 
 /// One section for each mode and number of threads, in the order in which they first appear.
@@ -19,44 +19,45 @@ pub(super) fn sections(report: &Report, names: &Names) -> Vec<Section> {
             works.push(work);
         }
     }
-    let section = |(name, count): (&str, u8)| {
+    let section = |(place, (name, count)): (usize, (&str, u8))| {
         let rows: Vec<&Row> = report.rows.iter().filter(|row| row.mode == name && row.threads == count).collect();
         let body: String = Axis::ALL.iter().map(|axis| against(&rows, *axis, names)).collect();
         let title = format!("{}, {}", mode(name), threads(count));
-        let id = format!("{}-{count}", anchor(name));
-        (!body.is_empty()).then(|| Section { id, short: title.clone(), title, body })
+        (!body.is_empty()).then(|| Section { id: format!("plots-{place}"), short: title.clone(), title, body })
     };
-    works.into_iter().filter_map(section).collect()
+    works.into_iter().enumerate().filter_map(section).collect()
 }
 
-/// All plots of a mode against one thing: they share the axis of ns per buffer.
+/// All plots of a mode against one thing. Those of the same payload share the axis of ns per buffer.
 fn against(rows: &[&Row], axis: Axis, names: &Names) -> String {
     let mut payloads: BTreeMap<u32, Vec<&Row>> = BTreeMap::new();
     for row in rows {
         payloads.entry(row.payload).or_default().push(row);
     }
-    let cuts: Vec<(u32, Cut<'_>)> =
-        payloads.iter().flat_map(|(bytes, rows)| cuts(rows, axis).into_iter().map(|cut| (*bytes, cut))).collect();
-    let points = cuts.iter().flat_map(|(_, cut)| cut.rows.iter()).map(|row| point(row, axis));
-    let Some(y) = Log::nice(points.filter(Point::drawable).flat_map(|point| point.near())) else {
-        return String::new();
-    };
+    // Room for the same names in all of them, so that plots below each other line up.
+    let longest = rows.iter().map(|row| row.layout.chars().count()).max().unwrap_or(0);
     let mut figures = String::new();
-    for (bytes, cut) in &cuts {
-        let title = format!("{}, {}", payload(*bytes), cut.words());
-        let lines = lines(cut, axis, names);
-        let svg = chart::svg(&Chart { title: title.clone(), x_label: axis.label(), lines, y });
-        if svg.is_empty() {
-            continue;
+    for (bytes, rows) in payloads {
+        let cuts = cuts(&rows, axis);
+        let points = cuts.iter().flat_map(|cut| cut.rows.iter()).map(|row| point(row, axis));
+        let Some(y) = Log::nice(points.filter(Point::drawable).flat_map(|point| point.near())) else { continue };
+        for cut in &cuts {
+            figures.push_str(&figure(bytes, cut, Chart { lines: lines(cut, axis, names), axis, longest, y }));
         }
-        let (bytes, words) = (escape(&payload(*bytes)), escape(&cut.words()));
-        figures
-            .push_str(&format!("<figure><figcaption><b>{bytes}</b> <span>{words}</span></figcaption>{svg}</figure>"));
     }
     if figures.is_empty() {
         return String::new();
     }
     format!("<h3>{}</h3><div class=\"figures\">{figures}</div>", axis.title())
+}
+
+fn figure(bytes: u32, cut: &Cut<'_>, chart: Chart<'_>) -> String {
+    let (bytes, words) = (escape(&payload(bytes)), escape(&cut.words()));
+    let svg = chart::svg(&chart, &format!("{bytes}, {words}"));
+    if svg.is_empty() {
+        return String::new();
+    }
+    format!("<figure><figcaption><b>{bytes}</b> <span>{words}</span></figcaption>{svg}</figure>")
 }
 
 fn point(row: &Row, axis: Axis) -> Point {

@@ -4,7 +4,7 @@ use super::text::escape;
 use crate::lab::report::Report;
 
 /// Colours of the style sheet for layouts, and for baselines.
-const COLOURS: [usize; 2] = [8, 6];
+const COLOURS: [usize; 2] = [10, 6];
 /// Shapes of markers.
 const SHAPES: usize = 6;
 

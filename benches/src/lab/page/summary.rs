@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::axis::Log;
+use super::axis::{Log, SANE};
 use super::series::Names;
 use super::text::{escape, number};
 use crate::lab::report::{Report, Row};
@@ -10,7 +10,7 @@ use crate::lab::report::{Report, Row};
 /// The bursts that it shows.
 pub(super) const BURSTS: [usize; 2] = [1, 32];
 /// Width of a strip.
-const STRIP: f64 = 132.0;
+const STRIP: f64 = 116.0;
 
 /// The rows of the headline configuration, with the number of buffers under way that most of them have.
 pub(super) struct Headline<'a> {
@@ -27,8 +27,7 @@ impl<'a> Headline<'a> {
                 && row.mode == "polled"
                 && row.payload == 0
                 && BURSTS.contains(&row.burst)
-                && row.ns_per_buffer_median.is_finite()
-                && row.ns_per_buffer_median > 0.0
+                && SANE.contains(&row.ns_per_buffer_median)
         };
         let rows: Vec<&Row> = report.rows.iter().filter(is).collect();
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
@@ -70,7 +69,8 @@ struct Column<'a> {
 
 /// The table, or why there is none.
 pub(super) fn table(headline: &Headline<'_>, names: &Names) -> String {
-    let near = headline.rows.iter().flat_map(|row| [row.ns_per_buffer_median / 1.3, row.ns_per_buffer_median * 1.3]);
+    let cells = names.all().flat_map(|(name, _)| BURSTS.map(|burst| headline.cell(name, burst)));
+    let near = cells.flatten().flat_map(|row| [row.ns_per_buffer_median / 1.2, row.ns_per_buffer_median * 1.2]);
     let Some(scale) = Log::nice(near) else {
         return "<p>No row has this configuration.</p>".to_owned();
     };
@@ -124,7 +124,7 @@ fn head(columns: &[Column<'_>], scale: &Log) -> String {
     let mut second = String::from("<tr><th scope=\"col\">name</th>");
     let ratio = |what: &str, row: Option<&Row>| match row {
         Some(row) => format!(
-            "<th scope=\"col\" class=\"n\">× {what}<br/><small>{}, {}</small></th>",
+            "<th scope=\"col\" class=\"n\">× {what}<br/><small>{}<br/>{}\u{a0}ns</small></th>",
             escape(&row.layout),
             number(row.ns_per_buffer_median)
         ),
@@ -189,6 +189,8 @@ fn cell_html(headline: &Headline<'_>, names: &Names, column: &Column<'_>, cell: 
         format!("<br/><small>{} under way</small>", row.outstanding)
     };
     let key = names.key(&row.layout);
+    let open = if row.baseline { "m open" } else { "m" };
+    let dot = format!("<circle class=\"{open}\" cx=\"{:.1}\" cy=\"7\" r=\"3\"/>", scale.at(time));
     let [lo, hi] = [row.min, row.max].map(|value| if value.is_finite() && value > 0.0 { value } else { time });
     format!(
         "<td class=\"burst n\">{shown}{other}</td><td class=\"n quiet\">{}–{}</td>\
@@ -199,7 +201,7 @@ fn cell_html(headline: &Headline<'_>, names: &Names, column: &Column<'_>, cell: 
         key.class(),
         scale.at(lo),
         scale.at(hi),
-        key.marker(scale.at(time), 7.0),
+        dot,
         ratio(column.peer),
         ratio(column.floor)
     )

@@ -39,7 +39,8 @@ pub(super) fn number(value: f64) -> String {
         size if size < 0.0995 => significant(value),
         size if size < 9.995 => format!("{value:.2}"),
         size if size < 99.95 => format!("{value:.1}"),
-        _ => grouped(value),
+        size if size < 1e15 => grouped(value),
+        _ => format!("{value:.2e}"),
     }
 }
 
@@ -50,12 +51,12 @@ fn significant(value: f64) -> String {
     if text.trim_matches(['-', '0', '.']).is_empty() { "≈ 0".to_owned() } else { text }
 }
 
-/// A whole number with thin spaces between the thousands.
+/// A whole number, from five digits on with thin spaces between the thousands.
 pub(super) fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut out = if value < 0.0 { "-".to_owned() } else { String::new() };
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if digits.len() > 4 && place > 0 && (digits.len() - place).is_multiple_of(3) {
             out.push('\u{202f}');
         }
         out.push(digit);
@@ -68,24 +69,27 @@ pub(super) fn tick(value: f64) -> String {
     if value < 0.995 { format!("{value}") } else { grouped(value) }
 }
 
-/// A time with its unit, from nanoseconds.
+/// A time with its unit, from nanoseconds; a dash for what is no number.
 pub(super) fn duration(ns: f64) -> String {
-    let (value, unit) = match ns {
-        ns if ns < 999.5 => (ns, "ns"),
-        ns if ns < 999_500.0 => (ns / 1e3, "µs"),
-        ns => (ns / 1e6, "ms"),
-    };
+    if !ns.is_finite() {
+        return number(ns);
+    }
+    let (value, unit) = unit(ns);
     format!("{}\u{a0}{unit}", number(value))
 }
 
 /// The same for a tick.
 pub(super) fn duration_tick(ns: f64) -> String {
-    let (value, unit) = match ns {
+    let (value, unit) = unit(ns);
+    format!("{}\u{a0}{unit}", tick(value))
+}
+
+fn unit(ns: f64) -> (f64, &'static str) {
+    match ns {
         ns if ns < 999.5 => (ns, "ns"),
         ns if ns < 999_500.0 => (ns / 1e3, "µs"),
         ns => (ns / 1e6, "ms"),
-    };
-    format!("{}\u{a0}{unit}", tick(value))
+    }
 }
 
 /// What a payload is called.
