@@ -11,7 +11,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (Some(from), Some(to), None) = (args.next(), args.next(), args.next()) else {
         return Err("usage: page REPORT.json PAGE.html".into());
     };
-    let report: Report = serde_json::from_slice(&fs::read(&from)?).map_err(|error| format!("{from}: {error}"))?;
-    fs::write(to, page(&report))?;
-    Ok(())
+    let report: Report = named(&from, fs::read(&from).map_err(Into::into).and_then(|bytes| parse(&bytes)))?;
+    named(&to, fs::write(&to, page(&report)).map_err(Into::into))
+}
+
+fn parse(bytes: &[u8]) -> Result<Report, Box<dyn Error>> {
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+/// Errors say which file.
+fn named<T>(path: &str, result: Result<T, Box<dyn Error>>) -> Result<T, Box<dyn Error>> {
+    result.map_err(|error| format!("{path}: {error}").into())
 }

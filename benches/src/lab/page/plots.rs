@@ -1,13 +1,13 @@
 //! The plots of ns per buffer, by mode, by what varies, by payload.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Section;
 use super::axis::Log;
 use super::chart::{self, Chart, Line, Point};
 use super::cuts::{Axis, Cut, cuts};
 use super::series::Names;
 use super::text::{escape, mode, payload, threads};
+use super::{Section, rows};
 use crate::lab::report::{Report, Row};
 
 /// One section for each mode and number of threads, in the order in which they first appear.
@@ -21,7 +21,8 @@ pub(super) fn sections(report: &Report, names: &Names) -> Vec<Section> {
     }
     let section = |(place, (name, count)): (usize, (&str, u8))| {
         let rows: Vec<&Row> = report.rows.iter().filter(|row| row.mode == name && row.threads == count).collect();
-        let body: String = Axis::ALL.iter().map(|axis| against(&rows, *axis, names)).collect();
+        let plots: String = Axis::ALL.iter().map(|axis| against(&rows, *axis, names)).collect();
+        let body = plots + &others(&rows, names);
         let title = format!("{}, {}", mode(name), threads(count));
         (!body.is_empty()).then(|| Section { id: format!("plots-{place}"), short: title.clone(), title, body })
     };
@@ -49,6 +50,17 @@ fn against(rows: &[&Row], axis: Axis, names: &Names) -> String {
         return String::new();
     }
     format!("<h3>{}</h3><div class=\"figures\">{figures}</div>", axis.title())
+}
+
+/// The rows of payloads of which nothing can be plotted, because nothing varies.
+fn others(rows: &[&Row], names: &Names) -> String {
+    let mut payloads: BTreeSet<u32> = rows.iter().map(|row| row.payload).collect();
+    payloads.retain(|bytes| {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.payload == *bytes).copied().collect();
+        Axis::ALL.iter().all(|axis| cuts(&rows, *axis).is_empty())
+    });
+    let mut others = rows.iter().filter(|row| payloads.contains(&row.payload)).copied().peekable();
+    if others.peek().is_none() { String::new() } else { rows::table(others, names) }
 }
 
 fn figure(bytes: u32, cut: &Cut<'_>, chart: Chart<'_>) -> String {

@@ -3,7 +3,7 @@
 use super::series::Names;
 use super::text::{escape, grouped, number};
 use super::{Section, section};
-use crate::lab::report::Report;
+use crate::lab::report::{Report, Row};
 
 /// What was skipped and why; none if nothing was.
 pub(super) fn skipped(report: &Report) -> Option<Section> {
@@ -19,14 +19,21 @@ pub(super) fn all(report: &Report, names: &Names) -> Option<Section> {
     if report.rows.is_empty() {
         return None;
     }
+    let count = grouped(report.rows.len() as f64);
+    let table = table(report.rows.iter(), names);
+    let body = format!("<details><summary>{count} rows</summary>{table}</details>");
+    Some(section("rows", "All rows", "All rows", body))
+}
+
+/// Rows as they are.
+pub(super) fn table<'a>(rows: impl Iterator<Item = &'a Row>, names: &Names) -> String {
     let heads = ["payload, B", "burst", "entries", "under way", "threads", "median, ns", "min", "max", "samples"];
     let heads: String = heads.iter().map(|head| format!("<th class=\"n\" scope=\"col\">{head}</th>")).collect();
     let mut out = format!(
-        "<details><summary>{} rows</summary><div class=\"wide\"><table class=\"rows\"><thead><tr><th scope=\"col\">name</th>\
-         <th scope=\"col\">mode</th>{heads}</tr></thead><tbody>",
-        grouped(report.rows.len() as f64)
+        "<div class=\"wide\"><table class=\"rows\"><thead><tr><th scope=\"col\">name</th><th scope=\"col\">mode</th>{heads}\
+         </tr></thead><tbody>"
     );
-    for row in &report.rows {
+    for row in rows {
         out.push_str(&format!(
             "<tr><th scope=\"row\">{}</th><td>{}</td>",
             names.key(&row.layout).tag(&row.layout),
@@ -40,6 +47,6 @@ pub(super) fn all(report: &Report, names: &Names) -> Option<Section> {
         }
         out.push_str(&format!("<td class=\"n\">{}</td></tr>", grouped(row.samples as f64)));
     }
-    out.push_str("</tbody></table></div></details>");
-    Some(section("rows", "All rows", "All rows", out))
+    out.push_str("</tbody></table></div>");
+    out
 }

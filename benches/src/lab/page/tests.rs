@@ -136,8 +136,8 @@ fn every_name_of_the_report_is_on_a_page_that_is_well_formed() {
     for words in [&report.machine, &report.command, &report.date, &report.skipped[0]] {
         assert!(all.contains(words.as_str()), "{words}");
     }
-    let cells = document.descendants().filter(|node| node.has_tag_name("table") && has_class(node, "rows"));
-    let rows = cells.flat_map(|table| table.descendants()).filter(|node| node.has_tag_name("tr")).count();
+    let cells = document.descendants().filter(|node| node.attribute("id") == Some("rows"));
+    let rows = cells.flat_map(|section| section.descendants()).filter(|node| node.has_tag_name("tr")).count();
     assert_eq!(rows, report.rows.len() + 1);
 }
 
@@ -196,6 +196,19 @@ fn a_lone_point_and_a_missing_row_are_drawn_as_what_is_there() {
     assert_eq!(count("split"), (4, 1));
     assert_eq!(count("packed"), (3, 1));
     assert_eq!(count("ring"), (1, 0));
+}
+
+#[test]
+fn rows_that_no_plot_can_hold_are_a_table() {
+    let alone = |payload| Row { mode: "device".to_owned(), threads: 1, payload, ..row("split", false, 32) };
+    let mut rows = vec![alone(0), alone(64)];
+    rows.push(Row { burst: 1, ..alone(64) });
+    let html = page(&Report { rows, ..Report::default() });
+    let document = parse(&html);
+    let section = document.descendants().find(|node| node.attribute("id") == Some("plots-0")).unwrap();
+    let count = |name: &str| section.descendants().filter(|node| node.has_tag_name(name)).count();
+    assert_eq!((count("figure"), count("table")), (1, 1));
+    assert_eq!(count("tr"), 2, "the head, and the one row without payload");
 }
 
 #[test]
