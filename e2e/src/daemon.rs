@@ -58,14 +58,17 @@ pub enum HostEnd {
     User,
     /// A tap in a network namespace, with a real Linux stack behind it.
     Tap(TapNet),
+    /// Every frame comes back, with its MAC addresses swapped.
+    Loopback,
 }
 
 impl HostEnd {
-    /// The word for it: `user` or `tap`.
+    /// The word for it: `user`, `tap` or `loopback`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Tap(_) => "tap",
+            Self::Loopback => "loopback",
         }
     }
 }
@@ -101,7 +104,7 @@ impl Daemon {
         log: &Path,
     ) -> Result<Self, Error> {
         let (mut command, net) = match host {
-            HostEnd::User => (Command::new(program.path()), "user".to_owned()),
+            HostEnd::User | HostEnd::Loopback => (Command::new(program.path()), host.name().to_owned()),
             HostEnd::Tap(net) => (net.command(program.path()), format!("tap:{}", net.tap())),
         };
         command.arg("--socket").arg(socket).args(["--net", &net]).args(arguments);

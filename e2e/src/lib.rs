@@ -25,10 +25,12 @@
 //! | [`guest`] | boot, result lines, deadline, nothing left behind |
 //! | [`inprocess`] | the guest that is only a thread: our own driver side with a TCP/IP stack |
 //! | [`daemon`] | the daemon under test |
+//! | [`dpdk`] | DPDK's test program as a front end |
 //! | [`services`] | what the checks talk to when the host end is a real Linux stack |
 //! | [`netns`] | network namespace with a tap and the services in it |
 
 pub mod daemon;
+pub mod dpdk;
 mod error;
 pub mod guest;
 pub mod initramfs;

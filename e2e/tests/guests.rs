@@ -33,7 +33,23 @@ fn full_plan() -> Plan {
     plan
 }
 
-fn everything(kind: &str, tap: bool) {
+/// What the rings of a guest are to be, and how that comes about.
+#[derive(Clone, Copy)]
+struct Rings {
+    /// The daemon offers packed rings.
+    offered: bool,
+    /// QEMU, or the in-process guest, takes them.
+    taken: bool,
+}
+
+impl Rings {
+    fn format(self, kind: Kind) -> &'static str {
+        // User Mode Linux takes what is offered.
+        if self.offered && (self.taken || kind == Kind::Uml) { "packed" } else { "split" }
+    }
+}
+
+fn everything(kind: &str, tap: bool, rings: Rings) {
     if !wanted() {
         return;
     }
@@ -42,9 +58,11 @@ fn everything(kind: &str, tap: bool) {
     let host = if tap { tap_net(&shop).map(HostEnd::Tap) } else { Some(HostEnd::User) };
     let Some(host) = host else { return };
     let assets = shop.prepare(&[kind], &mut say).unwrap();
-    let name = format!("{kind}-{}", host.name());
-    let bed = Bed::new(host);
+    let format = rings.format(kind);
+    let name = format!("{kind}-{}-{format}", host.name());
+    let bed = Bed::with(host, &["--packed", if rings.offered { "on" } else { "off" }]);
     let mut spec = GuestSpec::new(kind, Nic::vhost_user(bed.socket()), full_plan());
+    spec.packed = rings.taken;
     spec.console = console(&shop, &name);
     let mut guest = Guest::boot(&spec, &assets).unwrap();
     let lines = guest.run_to_end().unwrap();
@@ -60,7 +78,12 @@ fn everything(kind: &str, tap: bool) {
     assert_eq!(find("dhcp").detail["address"], "10.0.2.15");
     assert_eq!(find("file_up").detail["sha256"], find("file_down").detail["sha256"]);
     assert_eq!(find("counters").value, Some(0.0), "errors that the guest counted");
-    negotiated(kind, find("features"), &bed.stop());
+    let stats = bed.stop();
+    negotiated(kind, find("features"), &stats);
+    // The rings that the traffic went through, as the daemon says, and as the guest's own kernel does.
+    assert_eq!(stats["ring_format"], format);
+    let names = find("features").detail["names"].as_array().unwrap();
+    assert_eq!(names.iter().any(|n| n == "RING_PACKED"), format == "packed");
 }
 
 /// The guest and the daemon must agree on the features; and the daemon has seen nothing odd.
@@ -88,22 +111,34 @@ fn negotiated(kind: Kind, line: &Line, stats: &serde_json::Value) {
     }
 }
 
+const PACKED: Rings = Rings { offered: true, taken: true };
+/// The driver's choice: packed=off of QEMU, or of the in-process guest.
+const SPLIT: Rings = Rings { offered: true, taken: false };
+/// The daemon's choice, whatever the driver would take.
+const NOT_OFFERED: Rings = Rings { offered: false, taken: true };
+
 macro_rules! guests {
-    ($($test:ident: $kind:literal $net:ident;)*) => {$(
+    ($($test:ident: $kind:literal $net:ident $rings:ident;)*) => {$(
         #[test]
         fn $test() {
-            everything($kind, stringify!($net) == "tap");
+            everything($kind, stringify!($net) == "tap", $rings);
         }
     )*};
 }
 
 guests! {
-    in_process_on_user: "in-process" user;
-    in_process_on_tap: "in-process" tap;
-    uml_on_user: "uml" user;
-    uml_on_tap: "uml" tap;
-    qemu_6_1_on_user: "qemu-6.1" user;
-    qemu_6_1_on_tap: "qemu-6.1" tap;
-    qemu_6_12_on_user: "qemu-6.12" user;
-    qemu_6_12_on_tap: "qemu-6.12" tap;
+    in_process_on_user: "in-process" user PACKED;
+    in_process_on_tap: "in-process" tap PACKED;
+    in_process_split_on_user: "in-process" user SPLIT;
+    uml_on_user: "uml" user PACKED;
+    uml_on_tap: "uml" tap PACKED;
+    uml_split_on_user: "uml" user NOT_OFFERED;
+    uml_split_on_tap: "uml" tap NOT_OFFERED;
+    qemu_6_1_on_user: "qemu-6.1" user SPLIT;
+    qemu_6_1_on_tap: "qemu-6.1" tap SPLIT;
+    qemu_6_1_packed_on_tap: "qemu-6.1" tap PACKED;
+    qemu_6_12_on_user: "qemu-6.12" user SPLIT;
+    qemu_6_12_on_tap: "qemu-6.12" tap SPLIT;
+    qemu_6_12_packed_on_user: "qemu-6.12" user PACKED;
+    qemu_6_12_packed_refused_on_user: "qemu-6.12" user NOT_OFFERED;
 }

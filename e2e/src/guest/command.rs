@@ -100,9 +100,7 @@ fn qemu(command: &mut Command, spec: &GuestSpec, boot: &Boot, kvm: bool) {
     }
     // No option ROM: the guest does not boot from the network.
     let mut device = "virtio-net-pci,netdev=n,romfile=".to_owned();
-    if spec.packed {
-        device.push_str(",packed=on");
-    }
+    device.push_str(if spec.packed { ",packed=on" } else { ",packed=off" });
     if queues > 1 {
         device.push_str(",mq=on");
     }

@@ -3,7 +3,7 @@
 use crate::Error;
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fs::File;
-use std::io::{BufRead, BufReader, PipeReader, Write};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -39,13 +39,26 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the command with both outputs in one stream, copied to `log`.
+    /// Starts the command with both outputs in one stream, copied to `log`, and nothing to read.
     pub(crate) fn start(mut command: Command, log: Option<&Path>) -> Result<Self, Error> {
+        command.stdin(Stdio::null());
+        Self::spawn(command, log)
+    }
+
+    /// As [`Process::start`], with an input that we write.
+    pub(crate) fn start_talking(mut command: Command, log: Option<&Path>) -> Result<(Self, PipeWriter), Error> {
+        let failed = |source| Error::Start { program: command.get_program().to_string_lossy().into_owned(), source };
+        let (its, ours) = std::io::pipe().map_err(failed)?;
+        command.stdin(its);
+        Ok((Self::spawn(command, log)?, ours))
+    }
+
+    fn spawn(mut command: Command, log: Option<&Path>) -> Result<Self, Error> {
         let program = command.get_program().to_string_lossy().into_owned();
         let failed = |source| Error::Start { program: program.clone(), source };
         let log = log.map(|path| File::create(path).map_err(Error::file(path))).transpose()?;
         let (output, input) = std::io::pipe().map_err(failed)?;
-        command.stdin(Stdio::null()).stdout(input.try_clone().map_err(failed)?).stderr(input).process_group(0);
+        command.stdout(input.try_clone().map_err(failed)?).stderr(input).process_group(0);
         let child = command.spawn().map_err(failed)?;
         // Our copies of the pipe's input go here, else its end would never be seen.
         drop(command);

@@ -5,11 +5,13 @@
 //! `apt-get download` and unpacked into the folder, which changes nothing on the system and needs no root.
 
 mod build;
+mod dpdk;
 mod modules;
 pub(crate) mod packages;
 
 use crate::guest::{Kernel, Kind};
 use crate::{Error, kvm};
+pub use dpdk::Dpdk;
 use modules::Module;
 pub use packages::Packages;
 use std::collections::BTreeMap;
@@ -117,6 +119,15 @@ impl Workshop {
     pub fn prepare_tap(&self, say: Say<'_>) -> Result<(), Error> {
         let _turn = self.take_turn()?;
         Packages::new(&self.folder).install_program("ip", "iproute2", "the network namespace with the tap", say)
+    }
+
+    /// DPDK's test program, for [`crate::dpdk`].
+    ///
+    /// # Errors
+    /// As for [`Workshop::prepare`].
+    pub fn prepare_dpdk(&self, say: Say<'_>) -> Result<Dpdk, Error> {
+        let _turn = self.take_turn()?;
+        Dpdk::prepare(&mut Packages::new(&self.folder), say)
     }
 
     fn unpack_busybox(&self, packages: &mut Packages, say: Say<'_>) -> Result<PathBuf, Error> {

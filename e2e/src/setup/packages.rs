@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// The package tools of the system, and our folder of unpacked packages.
 pub struct Packages {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     lists_renewed: bool,
 }
 
@@ -46,16 +46,9 @@ impl Packages {
             return Ok(target);
         }
         say(&format!("fetching {package}: {why}"));
-        // What an interrupted run left.
-        if partial.exists() {
-            fs::remove_dir_all(&partial).map_err(Error::file(&partial))?;
-        }
-        fs::create_dir_all(&partial).map_err(Error::file(&partial))?;
-        self.with_fresh_lists(package, why, say, |_| download(package, &partial))?;
-        let archive = super::build::find_with_prefix(&partial, package)?;
-        run(Command::new("dpkg").arg("-x").arg(&archive).arg(partial.join("root")))?;
-        fs::rename(partial.join("root"), &target).map_err(Error::file(&target))?;
-        fs::remove_dir_all(&partial).map_err(Error::file(&partial))?;
+        empty_folder(&partial)?;
+        self.with_fresh_lists(package, why, say, |_| download(&[package.to_owned()], &partial))?;
+        unpack_all(&partial, &target)?;
         Ok(target)
     }
 
@@ -97,7 +90,7 @@ impl Packages {
     }
 
     /// Runs `action`; if it fails, renews the package lists, once in the life of `self`, and runs it again.
-    fn with_fresh_lists<T>(
+    pub(super) fn with_fresh_lists<T>(
         &mut self,
         wanted: &str,
         why: &str,
@@ -123,13 +116,35 @@ impl Packages {
     }
 }
 
-fn download(package: &str, folder: &Path) -> Result<(), Error> {
+/// Makes the folder, without what an interrupted run may have left in it.
+pub(super) fn empty_folder(folder: &Path) -> Result<(), Error> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(Error::file(folder))?;
+    }
+    fs::create_dir_all(folder).map_err(Error::file(folder))
+}
+
+/// Fetches these packages into `folder`.
+pub(super) fn download(packages: &[String], folder: &Path) -> Result<(), Error> {
     let mut apt = Command::new("apt-get");
     if is_root() {
         // Else apt drops to a user that may not write here, and complains.
         apt.args(["-o", "APT::Sandbox::User=root"]);
     }
-    run(apt.args(["-q", "download", package]).current_dir(folder)).map(drop)
+    run(apt.args(["-q", "download"]).args(packages).current_dir(folder)).map(drop)
+}
+
+/// Unpacks all packages in the folder `partial` into one, and makes that `target`, in one step.
+pub(super) fn unpack_all(partial: &Path, target: &Path) -> Result<(), Error> {
+    let root = partial.join("root");
+    for entry in fs::read_dir(partial).map_err(Error::file(partial))?.flatten() {
+        let archive = entry.path();
+        if archive.extension().is_some_and(|e| e == "deb") {
+            run(Command::new("dpkg").arg("-x").arg(&archive).arg(&root))?;
+        }
+    }
+    fs::rename(&root, target).map_err(Error::file(target))?;
+    fs::remove_dir_all(partial).map_err(Error::file(partial))
 }
 
 fn in_lists(package: &str) -> bool {
@@ -137,7 +152,7 @@ fn in_lists(package: &str) -> bool {
 }
 
 /// Numbers of a package name in order, so that 6.1.0-56 is newer than 6.1.0-9.
-fn version_key(name: &str) -> Vec<u64> {
+pub(super) fn version_key(name: &str) -> Vec<u64> {
     name.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect()
 }
 

@@ -45,10 +45,16 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new(host: HostEnd) -> Self {
+        Self::with(host, &[])
+    }
+
+    /// With more arguments for the daemon.
+    pub(crate) fn with(host: HostEnd, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let program = Program::build(&mut say).unwrap();
         let json = folder.path().join("stats.json");
-        let arguments = ["--stats-json".into(), json.into_os_string()];
+        let mut arguments = vec!["--stats-json".into(), json.into_os_string()];
+        arguments.extend(more.iter().map(Into::into));
         let (socket, log) = (folder.path().join("vm.sock"), folder.path().join("daemon.log"));
         let daemon = Daemon::start(&program, &socket, &host, &arguments, &log).unwrap();
         Self { daemon: Some(daemon), _host: host, folder }

@@ -18,12 +18,12 @@ pub(super) const ALL: &[Step] = &[
     Step { name: "clippy", about: "lints, warnings denied", run: clippy },
     Step { name: "units", about: "unit, doc, model, loom and villain tests", run: units },
     Step { name: "doc", about: "documentation, warnings denied", run: doc },
-    Step { name: "guests", about: "real guests end to end, on both host ends", run: guests },
+    Step { name: "guests", about: "real guests end to end on both host ends, and DPDK", run: guests },
 ];
 
-/// Test programs that boot guests. Named for the whole workspace, and not for their package alone: that would
+/// Test programs that boot guests or start other front ends. Named for the whole workspace, and not for their package alone: that would
 /// build many crates anew, with other features.
-const GUEST_TESTS: [&str; 2] = ["guests", "coming_and_going"];
+const GUEST_TESTS: [&str; 3] = ["guests", "coming_and_going", "dpdk"];
 
 fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
