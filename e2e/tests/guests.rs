@@ -111,6 +111,61 @@ fn negotiated(kind: Kind, line: &Line, stats: &serde_json::Value) {
     }
 }
 
+/// A driver that changes the sizes of its rings resets its queues one by one: nothing of what comes before or after is lost.
+fn rings_are_resized(kind: &str, packed: bool) {
+    if !wanted() {
+        return;
+    }
+    let kind: Kind = kind.parse().unwrap();
+    let shop = Workshop::of_repository().unwrap();
+    let assets = shop.prepare(&[kind], &mut say).unwrap();
+    let bed = Bed::new(HostEnd::User);
+    let traffic = [
+        Step::new(Check::TcpEcho),
+        Step::new(Check::FileUp).with("mib", 8),
+        Step::new(Check::FileDown).with("mib", 8),
+        Step::new(Check::UdpEcho),
+        Step::new(Check::Ping4).with("count", 20),
+    ];
+    let mut steps = vec![Step::new(Check::Features), Step::new(Check::Dhcp)];
+    for size in [64, 0] {
+        steps.extend(traffic.clone());
+        steps.push(Step::new(Check::Resize).with("size", size));
+    }
+    steps.extend(traffic);
+    steps.push(Step::new(Check::Counters));
+    let mut spec = GuestSpec::new(kind, Nic::vhost_user(bed.socket()), Plan::new(steps));
+    spec.packed = packed;
+    spec.console = console(&shop, &format!("{kind}-resize"));
+    let mut guest = Guest::boot(&spec, &assets).unwrap();
+    let mut lines = Vec::new();
+    while let Some(line) = guest.next_line().unwrap() {
+        let lacks = |list: &serde_json::Value| !list.as_array().unwrap().iter().any(|n| n == "RING_RESET");
+        if line.check == Check::Features.name() && lacks(&line.detail["names"]) {
+            return println!("skipped: RING_RESET was not negotiated");
+        }
+        lines.push(line);
+    }
+    all_passed(&lines);
+    let sizes: Vec<_> = lines.iter().filter(|l| l.check == Check::Resize.name()).map(|l| l.value).collect();
+    assert_eq!((sizes.len(), sizes[0]), (2, Some(64.0)));
+    assert!(sizes[1] > sizes[0], "{sizes:?}");
+    let stats = bed.stop();
+    let names = stats["features"].as_array().unwrap();
+    assert!(names.iter().any(|n| n == "RING_RESET"), "the driver resets queues, and the daemon is not told: {names:?}");
+    assert_eq!((&stats["sessions"], &stats["refused_requests"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn qemu_6_12_resizes_split_rings() {
+    rings_are_resized("qemu-6.12", false);
+}
+
+#[test]
+fn qemu_6_12_resizes_packed_rings() {
+    rings_are_resized("qemu-6.12", true);
+}
+
 const PACKED: Rings = Rings { offered: true, taken: true };
 /// The driver's choice: packed=off of QEMU, or of the in-process guest.
 const SPLIT: Rings = Rings { offered: true, taken: false };

@@ -2,6 +2,7 @@
 
 mod address;
 mod dns;
+mod rings;
 mod sysfs;
 mod tcp;
 mod udp;
@@ -59,6 +60,7 @@ impl Guest {
 pub(crate) fn run(guest: &Guest, step: &Step) -> Result<Line, String> {
     match step.check {
         Check::Features => sysfs::features(guest, step),
+        Check::Resize => rings::resize(guest, step),
         Check::Link => sysfs::link(guest, step),
         Check::Counters => sysfs::counters(guest, step),
         Check::Dhcp => address::dhcp(guest, step),

@@ -6,11 +6,20 @@ use std::time::{Duration, Instant};
 
 const CARRIER_WAIT: Duration = Duration::from_secs(2);
 
-/// The names of the negotiated feature bits.
-pub(super) fn features(guest: &Guest, step: &Step) -> Result<Line, String> {
+/// Whether the driver has negotiated this feature.
+pub(super) fn negotiated(guest: &Guest, feature: &str) -> Result<bool, String> {
+    Ok(names(guest)?.iter().any(|name| name == feature))
+}
+
+fn names(guest: &Guest) -> Result<Vec<String>, String> {
     let path = guest.sysfs("device/features");
     let bits = std::fs::read_to_string(&path).map_err(error(&path.to_string_lossy()))?;
-    let names = feature_names(&bits);
+    Ok(feature_names(&bits))
+}
+
+/// The names of the negotiated feature bits.
+pub(super) fn features(guest: &Guest, step: &Step) -> Result<Line, String> {
+    let names = names(guest)?;
     let verdict = if names.iter().any(|n| n == "VERSION_1") { Verdict::Pass } else { Verdict::Fail };
     let mut line = Line::new(step.name(), verdict).value(names.len() as f64, "bits").detail("names", names);
     if verdict == Verdict::Fail {
