@@ -7,6 +7,7 @@
 
 mod support;
 
+use e2e::guest::Kernel;
 use e2e::{Check, Guest, GuestSpec, HostEnd, Kind, Line, Nic, Plan, Step, Workshop};
 use std::collections::BTreeSet;
 use support::{Bed, all_passed, console, say, tap_net, wanted};
@@ -111,15 +112,8 @@ fn negotiated(kind: Kind, line: &Line, stats: &serde_json::Value) {
     }
 }
 
-/// A driver that changes the sizes of its rings resets its queues one by one: nothing of what comes before or after is lost.
-fn rings_are_resized(kind: &str, packed: bool) {
-    if !wanted() {
-        return;
-    }
-    let kind: Kind = kind.parse().unwrap();
-    let shop = Workshop::of_repository().unwrap();
-    let assets = shop.prepare(&[kind], &mut say).unwrap();
-    let bed = Bed::new(HostEnd::User);
+/// Traffic, smaller rings, traffic, rings as they were, traffic.
+fn resizing_plan() -> Plan {
     let traffic = [
         Step::new(Check::TcpEcho),
         Step::new(Check::FileUp).with("mib", 8),
@@ -134,15 +128,23 @@ fn rings_are_resized(kind: &str, packed: bool) {
     }
     steps.extend(traffic);
     steps.push(Step::new(Check::Counters));
-    let mut spec = GuestSpec::new(kind, Nic::vhost_user(bed.socket()), Plan::new(steps));
+    Plan::new(steps)
+}
+
+/// A driver that changes the sizes of its rings resets its queues one by one: nothing of what comes before or after is
+/// lost. False if it cannot.
+fn rings_are_resized(shop: &Workshop, kind: Kind, packed: bool) -> bool {
+    let assets = shop.prepare(&[kind], &mut say).unwrap();
+    let bed = Bed::new(HostEnd::User);
+    let mut spec = GuestSpec::new(kind, Nic::vhost_user(bed.socket()), resizing_plan());
     spec.packed = packed;
-    spec.console = console(&shop, &format!("{kind}-resize"));
+    spec.console = console(shop, &format!("{kind}-resize"));
     let mut guest = Guest::boot(&spec, &assets).unwrap();
     let mut lines = Vec::new();
     while let Some(line) = guest.next_line().unwrap() {
         let lacks = |list: &serde_json::Value| !list.as_array().unwrap().iter().any(|n| n == "RING_RESET");
         if line.check == Check::Features.name() && lacks(&line.detail["names"]) {
-            return println!("skipped: RING_RESET was not negotiated");
+            return false;
         }
         lines.push(line);
     }
@@ -153,17 +155,23 @@ fn rings_are_resized(kind: &str, packed: bool) {
     let stats = bed.stop();
     let names = stats["features"].as_array().unwrap();
     assert!(names.iter().any(|n| n == "RING_RESET"), "the driver resets queues, and the daemon is not told: {names:?}");
+    assert_eq!(stats["ring_format"], if packed { "packed" } else { "split" });
     assert_eq!((&stats["sessions"], &stats["refused_requests"]), (&1.into(), &0.into()));
+    true
 }
 
+/// The daemon must not offer `RING_RESET` to a QEMU that keeps the resets to itself, as 7.2 does: its
+/// `virtio_net_queue_reset` tells kernel back ends only, and this test fails then.
 #[test]
-fn qemu_6_12_resizes_split_rings() {
-    rings_are_resized("qemu-6.12", false);
-}
-
-#[test]
-fn qemu_6_12_resizes_packed_rings() {
-    rings_are_resized("qemu-6.12", true);
+fn qemu_6_12_resizes_its_rings() {
+    if !wanted() {
+        return;
+    }
+    let shop = Workshop::of_repository().unwrap();
+    let kind = Kind::Qemu(Kernel::K6_12);
+    if ![false, true].into_iter().all(|packed| rings_are_resized(&shop, kind, packed)) {
+        println!("skipped: RING_RESET was not negotiated");
+    }
 }
 
 const PACKED: Rings = Rings { offered: true, taken: true };
