@@ -287,7 +287,8 @@ macro_rules! rows {
 rows! {
     split: "standard" "standard";
     split_mergeable: "standard" "mergeable buffer" "mergeable";
-    split_in_order: "inorder" "inorder" "in_order" "mergeable";
+    split_in_order: "inorder" "inorder" "in_order";
+    split_in_order_mergeable: "inorder" "inorder" "in_order" "mergeable";
     split_vectorized: "standard" "vectorized" "vectorized";
     packed: "packed ring standard" "packed ring standard" "packed";
     packed_mergeable: "packed ring standard" "packed ring mergeable buffer" "packed" "mergeable";
