@@ -60,7 +60,8 @@ fn everything(kind: &str, tap: bool, rings: Rings) {
     let Some(host) = host else { return };
     let assets = shop.prepare(&[kind], &mut say).unwrap();
     let format = rings.format(kind);
-    let name = format!("{kind}-{}-{format}", host.name());
+    let whose = if rings.offered { "" } else { "-only" };
+    let name = format!("{kind}-{}-{format}{whose}", host.name());
     let bed = Bed::with(host, &["--packed", if rings.offered { "on" } else { "off" }]);
     let mut spec = GuestSpec::new(kind, Nic::vhost_user(bed.socket()), full_plan());
     spec.packed = rings.taken;
