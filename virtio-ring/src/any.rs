@@ -7,6 +7,7 @@ use crate::chain::Front;
 use crate::error::{ChainFault, RingError};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
 use crate::packed::{PackedDevice, PackedDriver};
+use crate::repost::{Again, KeepRing, Keeping, SlotAddrs};
 use crate::ring::{
     ChainSink, DeviceRing, DriverRing, Element, Full, Handle, Notify, QueueConfig, QueueState, Token, Used,
 };
@@ -276,5 +277,31 @@ impl<A: RingMem> DriverRing for AnyDriver<A> {
 
     fn size(&self) -> u16 {
         either!(self, ring => ring.size())
+    }
+}
+
+impl<A: RingMem> KeepRing for AnyDriver<A> {
+    fn keeping(&self) -> Keeping {
+        either!(self, ring => ring.keeping())
+    }
+
+    fn begin(&mut self) -> u16 {
+        either!(self, ring => ring.begin())
+    }
+
+    fn reap_kept(&mut self) -> Result<Option<(Used, u16)>, RingError> {
+        either!(self, ring => ring.reap_kept())
+    }
+
+    fn release_kept(&mut self, handle: Handle, count: u16) {
+        either!(self, ring => ring.release_kept(handle, count));
+    }
+
+    fn repost_kept(&mut self, chain: Again<'_>, slots: &mut SlotAddrs) {
+        either!(self, ring => ring.repost_kept(chain, slots));
+    }
+
+    fn repost_elsewhere(&mut self, chain: Again<'_>) -> Handle {
+        either!(self, ring => ring.repost_elsewhere(chain))
     }
 }

@@ -69,16 +69,24 @@ impl FreeIds {
         self.given.add(count);
     }
 
-    /// The one of `count` ids that was taken longest ago, if they are given back in the order in which they are taken.
-    #[inline]
-    pub(crate) fn oldest(&self, count: u16) -> u16 {
-        let mut cursor = self.given;
-        cursor.sub(count);
-        self.at(cursor)
+    /// Takes an id that was never given back, as if it were the next: for a queue whose taken ids tell the order of what is
+    /// outstanding.
+    pub(crate) fn retake(&mut self, id: u16) {
+        let next = self.next();
+        if self.len() > 0 {
+            // What stands there is free, and goes to the end.
+            self.give(next);
+        } else {
+            self.given.add(1);
+        }
+        if let Some(place) = self.ids.get_mut((self.taken.wide() & self.mask) as usize) {
+            *place = id;
+        }
+        self.taken.add(1);
     }
 
     #[inline]
-    fn at(&self, cursor: Cursor) -> u16 {
+    pub(crate) fn at(&self, cursor: Cursor) -> u16 {
         self.ids.get((cursor.wide() & self.mask) as usize).copied().unwrap_or_default()
     }
 }

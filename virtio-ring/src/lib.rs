@@ -70,6 +70,7 @@ mod mem;
 mod packed;
 mod pool;
 mod protocol;
+mod repost;
 mod ring;
 mod split;
 
@@ -82,6 +83,9 @@ pub use mem::{
 };
 pub use packed::{PackedDevice, PackedDriver};
 pub use pool::{Chain, Chains, MAX_SEGMENTS, View};
+#[doc(hidden)]
+pub use repost::{Again, Keeping, SlotAddrs};
+pub use repost::{KeepRing, KeptError, Reposting};
 pub use ring::{
     ChainSink, DeviceRing, DriverRing, Element, Full, Handle, Notify, Peeked, QueueConfig, QueueState, Token, Used,
 };

@@ -1,6 +1,7 @@
 //! The driver's side of a packed ring.
 
 mod each;
+mod repost;
 
 use alloc::boxed::Box;
 
@@ -40,9 +41,13 @@ pub struct PackedDriver<A> {
     first: Option<(Place, Tail)>,
     /// The next slot that the device will use.
     next_used: Place,
+    /// Descriptors that were added and not published.
+    added: Cursor,
     /// Descriptors that were published and not reaped.
     outstanding: Cursor,
     unasked: Unasked,
+    /// In order: where the id of the oldest outstanding chain was taken.
+    oldest: Cursor,
     /// In order: a used entry that gives back all chains up to its id.
     run: Option<Tail>,
     event_idx: bool,
@@ -73,8 +78,10 @@ impl<A: RingMem> PackedDriver<A> {
             next_avail: Place::START,
             first: None,
             next_used: Place::START,
+            added: Cursor::new(0),
             outstanding: Cursor::new(0),
             unasked: Unasked::default(),
+            oldest: Cursor::new(0),
             run: None,
             event_idx: config.event_idx,
             in_order: config.in_order,
@@ -85,7 +92,10 @@ impl<A: RingMem> PackedDriver<A> {
     }
 
     /// Puts chains of 2 to `entries` elements into indirect tables at `addr`, one table for each descriptor:
-    /// `size * entries * 16` bytes, aligned to 16. The feature must have been negotiated.
+    /// `size * entries * 16` bytes, aligned to 16, which nobody else may write to. The feature must have been negotiated.
+    ///
+    /// As many bytes of host memory remember what the tables say: a chain that was added before, under whichever id,
+    /// finds its table written if no other chain needed that table since.
     ///
     /// # Errors
     /// [`RingError`] if the tables are misaligned or not in memory.
@@ -118,8 +128,14 @@ impl<A: RingMem> PackedDriver<A> {
     /// publication.
     #[inline]
     fn push(&mut self, addr: u64, tail: Tail) {
+        self.layout.set_addr(self.next_avail, addr);
+        self.push_tail(tail);
+    }
+
+    /// The same for a slot that has its address already.
+    #[inline]
+    fn push_tail(&mut self, tail: Tail) {
         let at = self.next_avail;
-        self.layout.set_addr(at, addr);
         let tail = tail.available(at);
         if self.first.is_none() {
             self.first = Some((at, tail));
@@ -154,6 +170,7 @@ impl<A: RingMem> PackedDriver<A> {
             len = 0;
         }
         let count = core::mem::take(&mut note.count) as u16; // at most what was outstanding
+        self.oldest.add(1);
         self.ids.give(id);
         self.free.add(count);
         self.outstanding.sub(count);
@@ -185,7 +202,7 @@ impl<A: RingMem> PackedDriver<A> {
     /// Goes on with a run of chains that one entry gave back.
     #[inline]
     fn reap_run(&mut self, run: Tail) -> Result<Used, RingError> {
-        let id = self.ids.oldest(self.layout.size());
+        let id = self.ids.at(self.oldest);
         let last = id == run.id();
         self.run = if last { None } else { Some(run) };
         // virtio 1.3, 2.8.9: what a run skips was used completely.
@@ -203,7 +220,9 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
         }
         let id = self.ids.take();
         if fits {
-            let table = self.tables.as_ref().and_then(|t| t.write(id, elements, TableFormat::Packed));
+            let notes = &self.notes;
+            let is_free = |i: u16| notes.get(usize::from(i)).is_some_and(|n| n.count == 0);
+            let table = self.tables.as_mut().and_then(|t| t.write(id, elements, TableFormat::Packed, is_free));
             let (addr, len) = table.unwrap_or_default();
             self.push(addr.0, Tail::new(len, id, INDIRECT));
         } else {
@@ -215,6 +234,7 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
             }
         }
         self.free.sub(needed as u16); // at most what is free
+        self.added.add(needed as u16);
         if let Some(note) = self.notes.get_mut(usize::from(id)) {
             note.count = needed as u32;
             note.room = elements.iter().filter(|e| e.writable).fold(0, |sum: u32, e| sum.saturating_add(e.len));
@@ -227,10 +247,12 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
         let Some((at, tail)) = self.first.take() else { return };
         // virtio 1.3, 2.8.6: the first descriptor's flags last. Partner: the acquire load in the device's `peek`.
         self.layout.set_tail(at, tail);
-        let outstanding = self.layout.size().wrapping_sub(self.free.get());
-        self.unasked.add(outstanding.wrapping_sub(self.outstanding.get()));
+        let added = core::mem::replace(&mut self.added, Cursor::new(0)).get();
+        self.unasked.add(added);
         // Of a broken ring nothing is used any more.
-        self.outstanding = Cursor::new(if self.fault.is_some() { 0 } else { outstanding });
+        if self.fault.is_none() {
+            self.outstanding.add(added);
+        }
     }
 
     #[inline]
@@ -240,8 +262,7 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
             return Notify::Suppressed;
         }
         // What was added meanwhile is not visible yet.
-        let added = self.layout.size().wrapping_sub(self.free.get()).wrapping_sub(self.outstanding.get());
-        let new = self.next_avail.retreat(added, self.layout.size());
+        let new = self.next_avail.retreat(self.added.get(), self.layout.size());
         protocol::must_notify(self, new.retreat(slots, self.layout.size()), new)
     }
 

@@ -1,6 +1,7 @@
 //! The driver's side of a split ring.
 
 mod each;
+mod repost;
 
 use alloc::boxed::Box;
 
@@ -95,7 +96,10 @@ impl<A: RingMem> SplitDriver<A> {
     }
 
     /// Puts chains of 2 to `entries` elements into indirect tables at `addr`, one table for each descriptor:
-    /// `size * entries * 16` bytes, aligned to 16. The feature must have been negotiated.
+    /// `size * entries * 16` bytes, aligned to 16, which nobody else may write to. The feature must have been negotiated.
+    ///
+    /// As many bytes of host memory remember what the tables say: a chain that was added before, to whichever
+    /// descriptor, finds its table written if no other chain needed that table since.
     ///
     /// # Errors
     /// [`RingError`] if the tables are misaligned or not in memory.
@@ -222,7 +226,9 @@ impl<A: RingMem> SplitDriver<A> {
     }
 
     fn write_indirect(&mut self, elements: &[Element]) -> Option<u16> {
-        let (addr, len) = self.tables.as_ref()?.write(self.free.next(), elements, TableFormat::Split)?;
+        let notes = &self.notes;
+        let is_free = |i: u16| notes.get(usize::from(i)).is_some_and(|n| n.count == 0);
+        let (addr, len) = self.tables.as_mut()?.write(self.free.next(), elements, TableFormat::Split, is_free)?;
         let head = self.free.take();
         self.describe(head, Descriptor { addr: addr.0, len, flags: INDIRECT, next: 0 });
         Some(head)

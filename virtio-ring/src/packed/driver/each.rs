@@ -14,7 +14,7 @@ impl<A: RingMem> PackedDriver<A> {
         mut elements: impl Iterator<Item = Element>,
         mut added: impl FnMut(Handle),
     ) -> usize {
-        let Self { layout, notes, ids, free, next_avail, first, .. } = self;
+        let Self { layout, notes, ids, free, added: fresh, next_avail, first, .. } = self;
         let (layout, size, notes, list, mask) = (layout.view(), layout.size(), &mut **notes, &*ids.ids, ids.mask);
         let (mut at, mut taken, mut kept) = (*next_avail, ids.taken, *first);
         let room = usize::from(free.get());
@@ -43,6 +43,7 @@ impl<A: RingMem> PackedDriver<A> {
         }
         (*next_avail, ids.taken, *first) = (at.around(size), taken, kept);
         free.sub(count as u16); // no more than are free
+        fresh.add(count as u16);
         count
     }
 
@@ -87,26 +88,25 @@ impl<A: RingMem> PackedDriver<A> {
     #[inline(always)]
     fn reap_skipped(&mut self, most: usize, each: &mut impl FnMut(Used)) -> usize {
         let Some(run) = self.run else { return 0 };
-        let Self { layout, notes, ids, free, next_used, outstanding, .. } = self;
-        let (size, notes, list, mask) = (layout.size(), &mut **notes, &mut *ids.ids, ids.mask);
-        let mut given = ids.given;
+        let Self { layout, notes, ids, free, next_used, outstanding, oldest, .. } = self;
+        let (notes, list, mask) = (&mut **notes, &mut *ids.ids, ids.mask);
+        let (mut from, mut given) = (*oldest, ids.given);
         let most = most.min(outstanding.get().into());
         let mut count = 0;
         while count < most {
-            let mut oldest = given;
-            oldest.sub(size);
-            let id = list.get((oldest.wide() & mask) as usize).copied().unwrap_or_default();
+            let id = list.get((from.wide() & mask) as usize).copied().unwrap_or_default();
             let note = notes.get_mut(usize::from(id)).filter(|n| n.count == 1 && run.id() != id);
             let (Some(note), Some(place)) = (note, list.get_mut((given.wide() & mask) as usize)) else { break };
             note.count = 0;
             *place = id;
             each(Used { handle: Handle(id), len: note.room });
+            from.add(1);
             given.add(1);
             count = count.wrapping_add(1); // below `most`
         }
-        ids.given = given;
+        (*oldest, ids.given) = (from, given);
         let count = count as u16; // no more than were outstanding
-        *next_used = next_used.advance(count, size);
+        *next_used = next_used.advance(count, layout.size());
         free.add(count);
         outstanding.sub(count);
         count.into()
