@@ -70,6 +70,7 @@ mod mem;
 mod packed;
 mod pool;
 mod protocol;
+mod reorder;
 mod repost;
 mod ring;
 mod split;
@@ -83,6 +84,7 @@ pub use mem::{
 };
 pub use packed::{PackedDevice, PackedDriver};
 pub use pool::{Chain, Chains, MAX_SEGMENTS, View};
+pub use reorder::{Reorder, Ticket};
 #[doc(hidden)]
 pub use repost::{Again, Keeping, SlotAddrs};
 pub use repost::{KeepRing, KeptError, Reposting};
