@@ -51,6 +51,9 @@
 //! | `VIRTIO_F_RING_RESET` | make the ring anew | make the ring anew |
 //! | `VIRTIO_F_NOTIFICATION_DATA`, `VIRTIO_F_ORDER_PLATFORM` | not yet | not yet |
 //!
+//! On top of that, for those who want it: [`Reposting`] keeps used chains and posts them again with next to nothing written,
+//! [`Reorder`] lets a back end finish out of order on a ring that is in order, [`Chains`] holds accepted chains ahead.
+//!
 //! # What is not here
 //! Notifications themselves (eventfd, irqfd, MSI-X): a flush says whether the peer wants one. Devices: `virtio-net-core`
 //! is one. Mapping guest memory: an embedder makes [`Region`]s of what it has mapped.

@@ -4,8 +4,8 @@ mod notes;
 
 use crate::error::RingError;
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, Used};
-use notes::{Chains, State};
 pub use notes::{Keeping, SlotAddrs};
+use notes::{Notes, State};
 
 /// A driver's ring that chains can be kept on: what [`Reposting`] is made of.
 ///
@@ -125,7 +125,7 @@ pub enum KeptError {
 pub struct Reposting<R> {
     ring: R,
     keeping: Keeping,
-    chains: Chains,
+    chains: Notes,
     slots: SlotAddrs,
 }
 
@@ -134,7 +134,7 @@ impl<R: KeepRing> Reposting<R> {
     #[must_use]
     pub fn new(ring: R) -> Self {
         let (keeping, size) = (ring.keeping(), ring.size());
-        Self { ring, keeping, chains: Chains::new(size), slots: SlotAddrs::new(keeping, size) }
+        Self { ring, keeping, chains: Notes::new(size), slots: SlotAddrs::new(keeping, size) }
     }
 
     /// Chains that are kept.

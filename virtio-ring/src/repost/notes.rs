@@ -88,7 +88,7 @@ struct Chain {
 
 /// All chains, by handle.
 #[derive(Debug)]
-pub(super) struct Chains {
+pub(super) struct Notes {
     chains: Vec<Chain>,
     /// Elements of chains of several: as many as there are descriptors, as each has one.
     pool: Vec<(Element, u16)>,
@@ -101,7 +101,7 @@ pub(super) struct Chains {
     newest: u16,
 }
 
-impl Chains {
+impl Notes {
     pub(super) fn new(size: u16) -> Self {
         let none = Element { addr: crate::mem::GuestAddr(0), len: 0, writable: false };
         let next = |i: u16| if i.wrapping_add(1) == size { NONE } else { i.wrapping_add(1) };
