@@ -174,7 +174,7 @@ fn large_segments_have_true_headers() {
 
 #[test]
 fn a_ring_too_small_for_large_segments_gets_small_ones() {
-    // 8 buffers of 2176 bytes.
+    // 8 buffers of at most a page.
     let mut client = Client::new(Guest::with(all(), UserNetConfig::default(), 8));
     let source = client.connect(HOST4.into(), 19);
     let stream = take(&mut client, source, MIB);

@@ -1,24 +1,31 @@
 //! The driver's side of a net device: what a guest does, for guests that are a thread and not a machine.
 
+mod average;
+mod cutter;
+mod keep;
+pub mod pool;
+
 use alloc::vec;
 use alloc::vec::Vec;
 
-use virtio_ring::{Access, DriverRing, Element, Fault, Full, GuestAddr, GuestMemory, Handle, Notify, RingError, Used};
+use virtio_ring::{Access, Element, Fault, Full, GuestAddr, GuestMemory, KeepRing, Notify, RingError, Used};
 
 use crate::backend::MAX_FRAME;
 use crate::features::Features;
 use crate::header::{BACKEND_HEADER_LEN, NetHeader};
+pub use keep::Received;
+use pool::{BufferSizes, Filled, ReceivePool};
 
-/// Bytes between two mergeable buffers: a frame of 1500 bytes with header and tags fits, and it is no power of two,
-/// so that the buffers do not all fall into the same cache sets.
-const MERGEABLE_LEN: usize = 2176;
+/// Bytes of a receive buffer without mergeable buffers and large offloads: a frame of 1500 bytes with header and tags.
+const SINGLE_LEN: usize = 2176;
 
 /// Where a [`NetDriver`] keeps its buffers, and how many.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BufferPlan {
     /// First guest address.
     pub base: GuestAddr,
-    /// Receive buffers; at most as many as the receive ring has entries are posted.
+    /// Receive buffers; at most as many as the receive ring has entries are posted. Mergeable ones are as long as the
+    /// average frame needs: see [`BufferSizes::mergeable`].
     pub rx: u16,
     /// Transmit buffers, each for one frame.
     pub tx: u16,
@@ -60,17 +67,13 @@ pub enum DriverError {
 /// A net driver on one queue pair.
 #[derive(Debug)]
 pub struct NetDriver<R, M> {
-    rx: R,
+    rx: ReceivePool<R>,
     tx: R,
     mem: M,
     header_len: usize,
     mergeable: bool,
-    rx_len: usize,
     tx_frame: usize,
-    rx_base: GuestAddr,
     tx_base: GuestAddr,
-    /// Buffer of each receive handle.
-    rx_owner: Vec<u16>,
     /// Buffer of each transmit handle.
     tx_owner: Vec<u16>,
     tx_free: Vec<u16>,
@@ -79,11 +82,11 @@ pub struct NetDriver<R, M> {
     stats: DriverStats,
 }
 
-impl<R: DriverRing, M: GuestMemory> NetDriver<R, M> {
+impl<R: KeepRing, M: GuestMemory> NetDriver<R, M> {
     /// Bytes of memory that `plan` takes with these features.
     #[must_use]
     pub fn memory_len(plan: &BufferPlan, acked: Features) -> usize {
-        let rx = rx_len(acked).saturating_mul(plan.rx.into());
+        let rx = usize::try_from(rx_sizes(acked, plan.rx).memory_len(plan.rx)).unwrap_or(usize::MAX);
         rx.saturating_add(plan.tx_frame.saturating_add(acked.header_len()).saturating_mul(plan.tx.into()))
     }
 
@@ -92,33 +95,25 @@ impl<R: DriverRing, M: GuestMemory> NetDriver<R, M> {
     /// # Errors
     /// [`DriverError::Memory`] if `plan` is not in `mem`.
     pub fn new(mem: M, rx: R, tx: R, plan: &BufferPlan, acked: Features) -> Result<Self, DriverError> {
-        let rx_len = rx_len(acked);
-        let rx_bytes = rx_len.saturating_mul(plan.rx.into()) as u64;
+        let rx_bytes = rx_sizes(acked, plan.rx).memory_len(plan.rx);
         let fault = Fault { addr: plan.base, len: rx_bytes, access: Access::Write };
         let tx_base = plan.base.checked_add(rx_bytes).ok_or(fault)?;
-        let (rx_size, tx_size) = (rx.size(), tx.size());
-        let mut driver = Self {
+        let tx_size = tx.size();
+        let posted = plan.rx.min(rx.size());
+        let rx = ReceivePool::new(rx, plan.base, rx_bytes, posted, rx_sizes(acked, posted));
+        Ok(Self {
             rx,
             tx,
             mem,
             header_len: acked.header_len(),
             mergeable: acked.contains(Features::MRG_RXBUF),
-            rx_len,
             tx_frame: plan.tx_frame,
-            rx_base: plan.base,
             tx_base,
-            rx_owner: vec![0; rx_size.into()],
             tx_owner: vec![0; tx_size.into()],
             tx_free: (0..plan.tx).rev().collect(),
-            frame: Vec::with_capacity(MAX_FRAME),
+            frame: Vec::with_capacity(MAX_FRAME.saturating_add(acked.header_len())),
             stats: DriverStats::default(),
-        };
-        for buffer in 0..plan.rx {
-            if driver.post(buffer)?.is_err() {
-                break;
-            }
-        }
-        Ok(driver)
+        })
     }
 
     /// The counters.
@@ -179,19 +174,18 @@ impl<R: DriverRing, M: GuestMemory> NetDriver<R, M> {
     /// # Errors
     /// [`DriverError`].
     pub fn receive(&mut self) -> Result<Option<(NetHeader, &[u8])>, DriverError> {
-        while let Some(first) = self.rx.poll_used()? {
+        while let Some(first) = self.rx.poll()? {
             self.frame.clear();
             let mut header = [0; BACKEND_HEADER_LEN];
             let whole = self.gather(first)?;
             for (to, from) in header.iter_mut().zip(self.frame.iter()) {
                 *to = *from;
             }
-            let [.., n0, n1] = header;
-            let buffers = if self.mergeable { u16::from_le_bytes([n0, n1]) } else { 1 };
+            let buffers = self.buffers(&header);
             let mut good = whole && self.frame.len() >= self.header_len && buffers > 0;
             for _ in 1..buffers {
                 // All buffers of a frame become visible together (virtio 1.3, 5.1.6.4).
-                let Some(more) = self.rx.poll_used()? else {
+                let Some(more) = self.rx.poll()? else {
                     good = false;
                     break;
                 };
@@ -200,11 +194,18 @@ impl<R: DriverRing, M: GuestMemory> NetDriver<R, M> {
             if good {
                 self.stats.received = self.stats.received.wrapping_add(1);
                 let frame = self.frame.get(self.header_len..).unwrap_or_default();
+                self.rx.learn(frame.len());
                 return Ok(Some((NetHeader::from_bytes(&header), frame)));
             }
             self.stats.malformed = self.stats.malformed.wrapping_add(1);
         }
         Ok(None)
+    }
+
+    /// How many buffers the first one's header says that its frame takes.
+    const fn buffers(&self, header: &[u8; BACKEND_HEADER_LEN]) -> u16 {
+        let [.., n0, n1] = *header;
+        if self.mergeable { u16::from_le_bytes([n0, n1]) } else { 1 }
     }
 
     /// Makes everything visible: whether the device wants a kick for the receive ring, and for the transmit ring.
@@ -231,42 +232,31 @@ impl<R: DriverRing, M: GuestMemory> NetDriver<R, M> {
     }
 
     /// Adds what the device wrote to `frame` and posts the buffer again. False if the frame became too long.
-    fn gather(&mut self, used: Used) -> Result<bool, DriverError> {
-        let buffer = self.rx_owner.get(usize::from(used.handle.0)).copied().unwrap_or_default();
-        let addr = offset(self.rx_base, buffer, self.rx_len)?;
-        let len = (used.len as usize).min(self.rx_len);
+    fn gather(&mut self, filled: Filled) -> Result<bool, DriverError> {
         let at = self.frame.len();
-        let end = at.saturating_add(len);
+        let end = at.saturating_add(filled.len() as usize);
         let fits = end <= MAX_FRAME.saturating_add(self.header_len);
         if fits {
             self.frame.resize(end, 0);
             let to = self.frame.get_mut(at..).unwrap_or_default();
-            read(&self.mem, addr, to)?;
+            read(&self.mem, filled.addr(), to)?;
         }
-        let _ = self.post(buffer)?;
+        // It was polled from this pool.
+        let _ = self.rx.repost(filled);
         Ok(fits)
-    }
-
-    fn post(&mut self, buffer: u16) -> Result<Result<Handle, Full>, DriverError> {
-        let addr = offset(self.rx_base, buffer, self.rx_len)?;
-        let posted = self.rx.add(&[Element { addr, len: self.rx_len as u32, writable: true }]);
-        if let Ok(handle) = posted
-            && let Some(owner) = self.rx_owner.get_mut(usize::from(handle.0))
-        {
-            *owner = buffer;
-        }
-        Ok(posted)
     }
 }
 
-/// Bytes of one receive buffer (virtio 1.3, 5.1.6.3.1): small with merging, else as long as the longest frame that the
-/// acknowledged offloads allow.
-fn rx_len(acked: Features) -> usize {
+/// How long receive buffers are (virtio 1.3, 5.1.6.3.1): as frames need with merging, else as long as the longest frame
+/// that the acknowledged offloads allow.
+fn rx_sizes(acked: Features, count: u16) -> BufferSizes {
     let large = Features::GUEST_TSO4 | Features::GUEST_TSO6 | Features::GUEST_UFO;
-    if acked.contains(Features::MRG_RXBUF) || !acked.intersects(large) {
-        MERGEABLE_LEN
+    if acked.contains(Features::MRG_RXBUF) {
+        BufferSizes::mergeable(acked.header_len(), count)
+    } else if acked.intersects(large) {
+        BufferSizes::fixed(MAX_FRAME.saturating_add(acked.header_len()))
     } else {
-        MAX_FRAME.saturating_add(acked.header_len())
+        BufferSizes::fixed(SINGLE_LEN)
     }
 }
 
