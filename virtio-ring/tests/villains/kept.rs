@@ -1,4 +1,4 @@
-//! V190 to V198: devices that are hostile to chains which are kept, and to tables which are not written again.
+//! V230 to V238: devices that are hostile to chains which are kept, and to tables which are not written again.
 
 use virtio_ring::{
     AnyDevice, AnyDriver, DeviceRing, DriverRing, Element, Format, GuestAddr, Handle, KeptError, Reposting, RingError,
@@ -87,7 +87,7 @@ fn hostile_devices_do_not_get_what_is_kept() {
     type Expected = fn(RingError) -> bool;
     let rows: [(&str, SetUp, Expected, &[u16]); 6] = [
         (
-            "V190 id of a chain that is kept and not posted",
+            "V230 id of a chain that is kept and not posted",
             |v| {
                 v.keep(0, 0);
                 v.used(1, 0, 5);
@@ -96,7 +96,7 @@ fn hostile_devices_do_not_get_what_is_kept() {
             &[0],
         ),
         (
-            "V191 id of a chain that is posted again and not published",
+            "V231 id of a chain that is posted again and not published",
             |v| {
                 v.keep(0, 0);
                 for (index, id) in [(1, 1), (2, 2), (3, 3)] {
@@ -112,7 +112,7 @@ fn hostile_devices_do_not_get_what_is_kept() {
             &[3],
         ),
         (
-            "V192 id twice: once before the chain was posted again, twice after",
+            "V232 id twice: once before the chain was posted again, twice after",
             |v| {
                 v.keep(0, 0);
                 assert_eq!(v.driver.repost(Handle(0)), Ok(Handle(0)));
@@ -128,7 +128,7 @@ fn hostile_devices_do_not_get_what_is_kept() {
             &[2, 3, 0],
         ),
         (
-            "V193 length longer than the buffer that was posted again",
+            "V233 length longer than the buffer that was posted again",
             |v| {
                 v.keep(0, 0);
                 assert_eq!(v.driver.repost(Handle(0)), Ok(Handle(0)));
@@ -142,7 +142,7 @@ fn hostile_devices_do_not_get_what_is_kept() {
             &[1, 2, 3],
         ),
         (
-            "V194 id of a chain that was released",
+            "V234 id of a chain that was released",
             |v| {
                 v.keep(0, 0);
                 v.keep(1, 1);
@@ -153,7 +153,7 @@ fn hostile_devices_do_not_get_what_is_kept() {
             &[1],
         ),
         (
-            "V195 length of a kept chain grows afterwards, and so does another's",
+            "V235 length of a kept chain grows afterwards, and so does another's",
             |v| {
                 v.keep(0, 0);
                 v.used(0, 0, 11);
@@ -186,7 +186,7 @@ fn found(mem: &Memory, device: &mut AnyDevice<Area>) -> Vec<Element> {
 
 #[test]
 fn what_a_device_wrote_into_the_ring_is_not_posted_again() {
-    // V196: lengths, ids and flags of kept chains are scribbled over; the driver posts what it remembers.
+    // V236: lengths, ids and flags of kept chains are scribbled over; the driver posts what it remembers.
     for setup in rings() {
         let mut v = Victim::new(setup);
         let mut device = setup.fresh_device(&v.mem);
@@ -211,7 +211,7 @@ fn what_a_device_wrote_into_the_ring_is_not_posted_again() {
 
 #[test]
 fn a_device_that_scribbles_over_tables_and_descriptors_harms_only_itself() {
-    // V197: a table and the addresses of packed slots are rewritten by the device; they are not the device's to write, and
+    // V237: a table and the addresses of packed slots are rewritten by the device; they are not the device's to write, and
     // it reads its own words when the same chain comes again. The driver sees lengths of its own buffers only.
     for setup in rings() {
         let setup = Setup { indirect: true, ..setup };
@@ -249,7 +249,7 @@ fn a_device_that_scribbles_over_tables_and_descriptors_harms_only_itself() {
 
 #[test]
 fn a_run_in_order_ends_before_what_is_kept() {
-    // V198: a used entry names a kept chain as the last of a run, so that the driver would go on through all others.
+    // V238: a used entry names a kept chain as the last of a run, so that the driver would go on through all others.
     for format in [Format::Split, Format::Packed] {
         let mut v = Victim::new(Setup { in_order: true, ..Setup::new(format, 4) });
         v.keep(0, 0);
