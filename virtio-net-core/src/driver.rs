@@ -94,7 +94,7 @@ impl<R: DriverRing, M: GuestMemory> NetDriver<R, M> {
     pub fn new(mem: M, rx: R, tx: R, plan: &BufferPlan, acked: Features) -> Result<Self, DriverError> {
         let rx_len = rx_len(acked);
         let rx_bytes = rx_len.saturating_mul(plan.rx.into()) as u64;
-        let fault = Fault { addr: plan.base, len: rx_bytes, access: Access::Write };
+        let fault = Fault::forbidden(plan.base, rx_bytes, Access::Write);
         let tx_base = plan.base.checked_add(rx_bytes).ok_or(fault)?;
         let (rx_size, tx_size) = (rx.size(), tx.size());
         let mut driver = Self {
@@ -273,7 +273,7 @@ fn rx_len(acked: Features) -> usize {
 /// Address of buffer number `index`.
 fn offset(base: GuestAddr, index: u16, len: usize) -> Result<GuestAddr, Fault> {
     let bytes = (len as u64).saturating_mul(index.into());
-    base.checked_add(bytes).ok_or(Fault { addr: base, len: bytes, access: Access::Write })
+    base.checked_add(bytes).ok_or(Fault::forbidden(base, bytes, Access::Write))
 }
 
 /// Copies from guest memory, over as many regions as it takes.

@@ -4,8 +4,9 @@
 //! The enums implement the traits as well, for everything that is not hot.
 
 use crate::chain::Front;
-use crate::error::{ChainFault, RingError};
+use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
+use crate::notification::{HintError, NotificationData};
 use crate::packed::{PackedDevice, PackedDriver};
 use crate::ring::{
     ChainSink, DeviceRing, DriverRing, Element, Full, Handle, Notify, QueueConfig, QueueState, Token, Used,
@@ -191,6 +192,18 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
         either!(self, ring => ring.disarm());
     }
 
+    fn missing(&self) -> Option<Fault> {
+        either!(self, ring => ring.missing())
+    }
+
+    fn reset(&mut self) {
+        either!(self, ring => ring.reset());
+    }
+
+    fn hint(&self, data: NotificationData) -> Result<u16, HintError> {
+        either!(self, ring => ring.hint(data))
+    }
+
     fn state(&self) -> QueueState {
         either!(self, ring => ring.state())
     }
@@ -227,6 +240,14 @@ impl<A: RingMem> DriverRing for AnyDriver<A> {
 
     fn disarm(&mut self) {
         either!(self, ring => ring.disarm());
+    }
+
+    fn reset(&mut self, taken: impl FnMut(Handle)) {
+        either!(self, ring => ring.reset(taken));
+    }
+
+    fn notification_data(&self, queue: u16) -> NotificationData {
+        either!(self, ring => ring.notification_data(queue))
     }
 
     fn free_slots(&self) -> u16 {

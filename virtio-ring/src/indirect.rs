@@ -35,7 +35,7 @@ impl<A: RingMem> IndirectTables<A> {
     ) -> Result<Self, RingError> {
         let bytes = u64::from(tables) * u64::from(entries) * DESC_LEN as u64;
         // More than a machine of 32 bits can address is not mapped there.
-        let expected = usize::try_from(bytes).map_err(|_| Fault { addr, len: bytes, access: Access::Write })?;
+        let expected = usize::try_from(bytes).map_err(|_| Fault::forbidden(addr, bytes, Access::Write))?;
         let area = mem.ring_area(addr, expected)?;
         if area.len() < expected {
             return Err(RingError::AreaTooShort { len: area.len(), expected });

@@ -8,10 +8,12 @@
 
 mod copy;
 mod heap;
+mod ordered;
 mod region;
 mod slice;
 
 pub use heap::{HeapBlock, HeapMemory};
+pub use ordered::{Fences, Ordered, OrderedArea, PlatformFences, PlatformOrdered};
 pub use region::{MappedArea, Region, RegionMemory};
 pub use slice::GuestSlice;
 
@@ -153,12 +155,14 @@ pub unsafe trait GuestMemory {
     /// so. The slice has at least one byte unless `len` is 0, and at most `len` bytes.
     ///
     /// # Errors
-    /// [`Fault`] if not even the first byte is accessible.
+    /// [`Fault`] if not even the first byte is accessible; a [missing](Fault::missing) one if nothing is known about it
+    /// yet and asking again later makes sense.
     fn translate(&self, addr: GuestAddr, len: usize, access: Access) -> Result<GuestSlice<'_>, Fault>;
 
     /// Translates a ring area of exactly `len` bytes, all of them contiguous and writable.
     ///
     /// # Errors
-    /// [`Fault`] if a byte of it is not accessible or it is not contiguous.
+    /// [`Fault`] if a byte of it is not accessible or it is not contiguous; a [missing](Fault::missing) one as above. An
+    /// area that its translation is taken away from needs a new ring: its words are not translated again.
     fn ring_area(&self, addr: GuestAddr, len: usize) -> Result<Self::Area, Fault>;
 }

@@ -5,7 +5,8 @@
 //! another queue works, and so does a fresh ring after a reset. `Legal` rows look wrong and are not. The device never
 //! writes anything but its own words of the ring.
 //!
-//! Rows of split rings are here, those of packed ones in `villains/packed.rs`, hostile devices in `villains/devices.rs`.
+//! Rows of split rings are here, those of packed ones in `villains/packed.rs`, hostile devices in `villains/devices.rs`, and
+//! what goes wrong behind an IOMMU in `villains/iommu.rs`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -17,6 +18,8 @@
 mod common;
 #[path = "villains/devices.rs"]
 mod devices;
+#[path = "villains/iommu.rs"]
+mod iommu;
 #[path = "villains/packed.rs"]
 mod packed;
 #[path = "villains/rig.rs"]

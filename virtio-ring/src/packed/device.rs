@@ -1,11 +1,15 @@
 //! The device's side of a packed ring.
 
+mod reset;
+
 use super::layout::{Event, Layout, Owner, Tail, USED, used_flags};
 use super::place::{self, Place};
 use crate::chain::{Descriptor, Front, INDIRECT, NEXT, WRITE, Walk};
 use crate::cursor::Cursor;
-use crate::error::{ChainFault, RingError};
+use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestMemory, RingMem};
+use crate::news::News;
+use crate::notification::{HintError, NotificationData};
 use crate::protocol::{self, Side};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
@@ -56,8 +60,8 @@ pub struct PackedDevice<A> {
     in_order: bool,
     /// The driver was told not to kick.
     silent: bool,
-    /// The fault has not been returned to anybody yet.
-    unreported: bool,
+    /// What there is to say when there is no chain.
+    news: News,
     fault: Option<RingError>,
     /// What is wrong with the chain that was peeked at last, if that was faulty.
     chain_fault: Option<ChainFault>,
@@ -99,7 +103,7 @@ impl<A: RingMem> PackedDevice<A> {
             indirect: config.indirect,
             in_order: config.in_order,
             silent: false,
-            unreported: false,
+            news: News::Nothing,
             fault: None,
             chain_fault: None,
         })
@@ -221,20 +225,18 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
 
     #[inline]
     fn idle(&mut self) -> Result<(), RingError> {
-        match self.fault {
-            Some(error) if core::mem::take(&mut self.unreported) => Err(error),
-            _ => Ok(()),
-        }
+        if self.news == News::Nothing { Ok(()) } else { self.news.tell(self.fault) }
     }
 
     #[inline(never)]
     fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
         match self.steps(mem, &mut Walk::new(sink), front) {
             Ok((token, None)) => Some((token, false)),
-            Ok((token, Some(fault))) => Some((token, self.note(fault))),
+            // A chain that misses something stays the driver's.
+            Ok((token, Some(fault))) => self.note(fault).then_some((token, true)),
             Err(error) => {
                 self.fault = Some(error);
-                self.unreported = true;
+                self.news = News::Broken;
                 None
             }
         }
@@ -243,7 +245,7 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
     #[cold]
     fn note(&mut self, fault: ChainFault) -> bool {
         self.chain_fault = Some(fault);
-        true
+        self.news.note(fault)
     }
 
     #[inline]
@@ -294,6 +296,18 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
             self.silent = true;
             self.layout.set_event(Owner::Device, Event::Never);
         }
+    }
+
+    fn missing(&self) -> Option<Fault> {
+        self.news.missing(self.chain_fault)
+    }
+
+    fn reset(&mut self) {
+        self.begin_anew();
+    }
+
+    fn hint(&self, data: NotificationData) -> Result<u16, HintError> {
+        self.judge(data)
     }
 
     fn state(&self) -> QueueState {

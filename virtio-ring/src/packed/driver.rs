@@ -1,13 +1,17 @@
 //! The driver's side of a packed ring.
 
+mod reset;
+
 use alloc::vec::Vec;
 
 use super::layout::{Event, Layout, Owner, Tail, avail_flags};
 use super::place::{self, Place};
+use crate::any::Format;
 use crate::chain::{INDIRECT, NEXT, WRITE};
 use crate::error::RingError;
 use crate::indirect::{IndirectTables, TableFormat};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
+use crate::notification::NotificationData;
 use crate::protocol::{self, Side};
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, QueueConfig, Used};
 
@@ -64,7 +68,7 @@ impl<A: RingMem> PackedDriver<A> {
         }
         layout.set_event(Owner::Driver, Event::Always);
         layout.set_event(Owner::Device, Event::Always);
-        let slots = (0..config.size).map(|i| Slot { next: i.wrapping_add(1), count: 0, room: 0 }).collect();
+        let slots = Self::free_list(config.size);
         Ok(Self {
             layout,
             slots,
@@ -260,6 +264,15 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
             self.silent = true;
             self.layout.set_event(Owner::Driver, Event::Never);
         }
+    }
+
+    fn reset(&mut self, taken: impl FnMut(Handle)) {
+        self.outstanding_handles().for_each(taken);
+        self.begin_anew();
+    }
+
+    fn notification_data(&self, queue: u16) -> NotificationData {
+        NotificationData::new(queue, self.published.to_bits(), Format::Packed)
     }
 
     #[inline]

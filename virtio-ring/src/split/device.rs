@@ -1,10 +1,14 @@
 //! The device's side of a split ring.
 
+mod reset;
+
 use super::layout::{Layout, NO_NOTIFY};
 use crate::chain::{Descriptor, Front, INDIRECT, NEXT, Walk};
 use crate::cursor::Cursor;
-use crate::error::{ChainFault, RingError};
+use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestMemory, RingMem};
+use crate::news::News;
+use crate::notification::{HintError, NotificationData};
 use crate::protocol::{self, Side};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
@@ -41,8 +45,8 @@ pub struct SplitDevice<A> {
     in_order: bool,
     /// Without event index: what `used.flags` says.
     silent: bool,
-    /// The fault has not been returned to anybody yet.
-    unreported: bool,
+    /// What there is to say when there is no chain.
+    news: News,
     run: Option<Run>,
     fault: Option<RingError>,
     /// What is wrong with the chain that was peeked at last, if that was faulty.
@@ -74,7 +78,7 @@ impl<A: RingMem> SplitDevice<A> {
             indirect: config.indirect,
             in_order: config.in_order,
             silent: false,
-            unreported: false,
+            news: News::Nothing,
             run: None,
             fault: None,
             chain_fault: None,
@@ -102,7 +106,7 @@ impl<A: RingMem> SplitDevice<A> {
     #[cold]
     fn fail(&mut self, error: RingError) {
         self.fault = Some(error);
-        self.unreported = true;
+        self.news = News::Broken;
         self.avail_idx = self.next_avail;
     }
 
@@ -165,10 +169,7 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 
     #[inline]
     fn idle(&mut self) -> Result<(), RingError> {
-        match self.fault {
-            Some(error) if core::mem::take(&mut self.unreported) => Err(error),
-            _ => Ok(()),
-        }
+        if self.news == News::Nothing { Ok(()) } else { self.news.tell(self.fault) }
     }
 
     #[inline(never)]
@@ -176,7 +177,9 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
         let mut walk = Walk::new(sink);
         let faulty = match self.steps(mem, &mut walk, Descriptor::from_words(front.words)) {
             Ok(()) => false,
-            Err(fault) => self.note(fault),
+            Err(fault) if self.note(fault) => true,
+            // What came before the miss stays nobody's, and the chain the driver's.
+            Err(_) => return None,
         };
         // What is behind a fault is not known.
         Some((Token::new(front.head, 1, faulty || walk.is_writable()), faulty))
@@ -185,7 +188,7 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     #[cold]
     fn note(&mut self, fault: ChainFault) -> bool {
         self.chain_fault = Some(fault);
-        true
+        self.news.note(fault)
     }
 
     #[inline]
@@ -240,6 +243,18 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
             self.silent = true;
             self.layout.set_used_flags(NO_NOTIFY);
         }
+    }
+
+    fn missing(&self) -> Option<Fault> {
+        self.news.missing(self.chain_fault)
+    }
+
+    fn reset(&mut self) {
+        self.begin_anew();
+    }
+
+    fn hint(&self, data: NotificationData) -> Result<u16, HintError> {
+        self.judge(data)
     }
 
     fn state(&self) -> QueueState {

@@ -1,13 +1,17 @@
 //! The driver's side of a split ring.
 
+mod reset;
+
 use alloc::vec::Vec;
 
 use super::layout::{Layout, NO_NOTIFY};
+use crate::any::Format;
 use crate::chain::{Descriptor, INDIRECT, NEXT, WRITE};
 use crate::cursor::Cursor;
 use crate::error::RingError;
 use crate::indirect::{IndirectTables, TableFormat};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
+use crate::notification::NotificationData;
 use crate::protocol::{self, Side};
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, QueueConfig, Used};
 
@@ -74,10 +78,7 @@ impl<A: RingMem> SplitDriver<A> {
         layout.set_used_flags(0);
         layout.set_used_idx(0);
         layout.set_avail_event(0);
-        // A circle: in order it stays one, else it becomes the list of what is free, which `free` ends.
-        let last = config.size.wrapping_sub(1);
-        let next = |i: u16| if i == last { 0 } else { i.wrapping_add(1) };
-        let slots = (0..config.size).map(|i| Slot { next: next(i), count: 0, room: 0 }).collect();
+        let slots = Self::free_list(config.size);
         Ok(Self {
             layout,
             slots,
@@ -289,6 +290,15 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
             self.silent = true;
             self.layout.set_avail_flags(NO_NOTIFY);
         }
+    }
+
+    fn reset(&mut self, taken: impl FnMut(Handle)) {
+        self.outstanding_handles().for_each(taken);
+        self.begin_anew();
+    }
+
+    fn notification_data(&self, queue: u16) -> NotificationData {
+        NotificationData::new(queue, self.published.get(), Format::Split)
     }
 
     #[inline]
