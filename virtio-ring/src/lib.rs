@@ -68,7 +68,6 @@ mod cursor;
 mod error;
 mod indirect;
 mod mem;
-mod news;
 mod notification;
 mod packed;
 mod pool;

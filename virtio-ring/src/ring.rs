@@ -167,7 +167,7 @@ pub trait DeviceRing: Sized {
         let faulty = match sink.push(element) {
             Ok(()) => false,
             Err(fault) if self.note(fault) => true,
-            Err(_) => return self.idle().map(|()| None),
+            Err(_) => return Ok(None),
         };
         Ok(Some(Peeked { token: front.token(), ring: self, faulty }))
     }

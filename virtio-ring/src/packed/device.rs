@@ -8,7 +8,6 @@ use crate::chain::{Descriptor, Front, INDIRECT, NEXT, WRITE, Walk};
 use crate::cursor::Cursor;
 use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestMemory, RingMem};
-use crate::news::News;
 use crate::notification::{HintError, NotificationData};
 use crate::protocol::{self, Side};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
@@ -60,10 +59,11 @@ pub struct PackedDevice<A> {
     in_order: bool,
     /// The driver was told not to kick.
     silent: bool,
-    /// What there is to say when there is no chain.
-    news: News,
+    /// The fault has not been returned to anybody yet.
+    unreported: bool,
     fault: Option<RingError>,
-    /// What is wrong with the chain that was peeked at last, if that was faulty.
+    /// What is wrong with the chain that was peeked at last, if that was faulty, or what it waits for. An empty ring
+    /// forgets it.
     chain_fault: Option<ChainFault>,
 }
 
@@ -103,7 +103,7 @@ impl<A: RingMem> PackedDevice<A> {
             indirect: config.indirect,
             in_order: config.in_order,
             silent: false,
-            news: News::Nothing,
+            unreported: false,
             fault: None,
             chain_fault: None,
         })
@@ -218,6 +218,7 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
         let tail = self.layout.tail(slot);
         // With every slot in the device's hands nothing can be available, whatever the flags say.
         if !tail.is_avail(self.next_avail.wrap()) || self.held() >= self.layout.size() || self.fault.is_some() {
+            self.chain_fault = None;
             return None;
         }
         Some(Front { head: tail.id(), words: tail.words(self.layout.addr(slot)) })
@@ -225,7 +226,10 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
 
     #[inline]
     fn idle(&mut self) -> Result<(), RingError> {
-        if self.news == News::Nothing { Ok(()) } else { self.news.tell(self.fault) }
+        match self.fault {
+            Some(error) if core::mem::take(&mut self.unreported) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     #[inline(never)]
@@ -236,7 +240,8 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
             Ok((token, Some(fault))) => self.note(fault).then_some((token, true)),
             Err(error) => {
                 self.fault = Some(error);
-                self.news = News::Broken;
+                self.unreported = true;
+                self.chain_fault = None;
                 None
             }
         }
@@ -245,7 +250,7 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
     #[cold]
     fn note(&mut self, fault: ChainFault) -> bool {
         self.chain_fault = Some(fault);
-        self.news.note(fault)
+        fault.missing().is_none()
     }
 
     #[inline]
@@ -299,7 +304,7 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
     }
 
     fn missing(&self) -> Option<Fault> {
-        self.news.missing(self.chain_fault)
+        self.chain_fault.and_then(ChainFault::missing)
     }
 
     fn reset(&mut self) {

@@ -7,7 +7,6 @@ use crate::chain::{Descriptor, Front, INDIRECT, NEXT, Walk};
 use crate::cursor::Cursor;
 use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestMemory, RingMem};
-use crate::news::News;
 use crate::notification::{HintError, NotificationData};
 use crate::protocol::{self, Side};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
@@ -45,11 +44,12 @@ pub struct SplitDevice<A> {
     in_order: bool,
     /// Without event index: what `used.flags` says.
     silent: bool,
-    /// What there is to say when there is no chain.
-    news: News,
+    /// The fault has not been returned to anybody yet.
+    unreported: bool,
     run: Option<Run>,
     fault: Option<RingError>,
-    /// What is wrong with the chain that was peeked at last, if that was faulty.
+    /// What is wrong with the chain that was peeked at last, if that was faulty, or what it waits for. An empty ring
+    /// forgets it.
     chain_fault: Option<ChainFault>,
 }
 
@@ -78,7 +78,7 @@ impl<A: RingMem> SplitDevice<A> {
             indirect: config.indirect,
             in_order: config.in_order,
             silent: false,
-            news: News::Nothing,
+            unreported: false,
             run: None,
             fault: None,
             chain_fault: None,
@@ -88,6 +88,7 @@ impl<A: RingMem> SplitDevice<A> {
     /// Reads the driver's index; true if there is something new.
     #[inline]
     fn reload(&mut self) -> bool {
+        self.chain_fault = None;
         if self.fault.is_some() {
             return false;
         }
@@ -106,7 +107,8 @@ impl<A: RingMem> SplitDevice<A> {
     #[cold]
     fn fail(&mut self, error: RingError) {
         self.fault = Some(error);
-        self.news = News::Broken;
+        self.unreported = true;
+        self.chain_fault = None;
         self.avail_idx = self.next_avail;
     }
 
@@ -169,7 +171,10 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 
     #[inline]
     fn idle(&mut self) -> Result<(), RingError> {
-        if self.news == News::Nothing { Ok(()) } else { self.news.tell(self.fault) }
+        match self.fault {
+            Some(error) if core::mem::take(&mut self.unreported) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     #[inline(never)]
@@ -188,7 +193,7 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     #[cold]
     fn note(&mut self, fault: ChainFault) -> bool {
         self.chain_fault = Some(fault);
-        self.news.note(fault)
+        fault.missing().is_none()
     }
 
     #[inline]
@@ -246,7 +251,7 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     }
 
     fn missing(&self) -> Option<Fault> {
-        self.news.missing(self.chain_fault)
+        self.chain_fault.and_then(ChainFault::missing)
     }
 
     fn reset(&mut self) {

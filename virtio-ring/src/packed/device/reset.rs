@@ -4,7 +4,6 @@ use super::PackedDevice;
 use crate::any::Format;
 use crate::cursor::Cursor;
 use crate::mem::RingMem;
-use crate::news::News;
 use crate::notification::{HintError, NotificationData, Standing};
 use crate::packed::place::Place;
 
@@ -18,7 +17,7 @@ impl<A: RingMem> PackedDevice<A> {
         self.run = None;
         // The driver clears the event words with the rest of the ring.
         self.silent = false;
-        self.news = News::Nothing;
+        self.unreported = false;
         self.fault = None;
         self.chain_fault = None;
     }

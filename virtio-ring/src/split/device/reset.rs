@@ -4,7 +4,6 @@ use super::SplitDevice;
 use crate::any::Format;
 use crate::cursor::Cursor;
 use crate::mem::RingMem;
-use crate::news::News;
 use crate::notification::{HintError, NotificationData, Standing};
 use crate::ring::QueueState;
 
@@ -17,7 +16,7 @@ impl<A: RingMem> SplitDevice<A> {
         self.published = start;
         // The driver clears the flags with the rest of the used ring.
         self.silent = false;
-        self.news = News::Nothing;
+        self.unreported = false;
         self.run = None;
         self.fault = None;
         self.chain_fault = None;
