@@ -160,8 +160,33 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
         either!(self, ring => ring.idle())
     }
 
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
-        either!(self, ring => ring.walk(mem, sink, front))
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        head: u16,
+        words: (u64, u64),
+    ) -> Option<(Token, bool)> {
+        either!(self, ring => ring.walk(mem, sink, head, words))
+    }
+
+    fn serve<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        most: usize,
+        done: impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> Result<usize, RingError> {
+        either!(self, ring => ring.serve(mem, sink, most, done))
+    }
+
+    fn singles<S: ChainSink>(
+        &mut self,
+        sink: &mut S,
+        most: usize,
+        done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> (usize, bool) {
+        either!(self, ring => ring.singles(sink, most, done))
     }
 
     fn note(&mut self, fault: ChainFault) -> bool {
@@ -180,8 +205,12 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
         either!(self, ring => ring.complete(token, written));
     }
 
-    fn flush(&mut self) -> Notify {
-        either!(self, ring => ring.flush())
+    fn publish(&mut self) {
+        either!(self, ring => ring.publish());
+    }
+
+    fn notify(&mut self) -> Notify {
+        either!(self, ring => ring.notify())
     }
 
     fn arm(&mut self) -> bool {
@@ -226,8 +255,20 @@ impl<A: RingMem> DriverRing for AnyDriver<A> {
         either!(self, ring => ring.add(elements))
     }
 
-    fn flush(&mut self) -> Notify {
-        either!(self, ring => ring.flush())
+    fn publish(&mut self) {
+        either!(self, ring => ring.publish());
+    }
+
+    fn notify(&mut self) -> Notify {
+        either!(self, ring => ring.notify())
+    }
+
+    fn add_each(&mut self, elements: impl Iterator<Item = Element>, added: impl FnMut(Handle)) -> usize {
+        either!(self, ring => ring.add_each(elements, added))
+    }
+
+    fn reap_each(&mut self, most: usize, each: impl FnMut(Used)) -> Result<usize, RingError> {
+        either!(self, ring => ring.reap_each(most, each))
     }
 
     fn poll_used(&mut self) -> Result<Option<Used>, RingError> {

@@ -19,6 +19,12 @@ impl Cursor {
         self.0 as u16
     }
 
+    /// The position in the low 16 bits, laps above: for a mask of fewer bits.
+    #[inline]
+    pub(crate) const fn wide(self) -> u32 {
+        self.0
+    }
+
     #[inline]
     pub(crate) const fn add(&mut self, n: u16) {
         self.0 = self.0.wrapping_add(n as u32);

@@ -66,6 +66,7 @@ mod any;
 mod chain;
 mod cursor;
 mod error;
+mod free;
 mod indirect;
 mod mem;
 mod notification;
@@ -79,8 +80,8 @@ pub use any::{AnyDevice, AnyDriver, Format};
 pub use chain::Front;
 pub use error::{ChainFault, Fault, RegionError, RingError};
 pub use mem::{
-    Access, Fences, GuestAddr, GuestMemory, GuestSlice, HeapBlock, HeapMemory, MappedArea, Ordered, OrderedArea,
-    PlatformFences, PlatformOrdered, Region, RegionMemory, RingMem,
+    Access, Fences, GuestAddr, GuestMemory, GuestSlice, HeapBlock, HeapMemory, MappedArea, MappedView, Ordered,
+    OrderedArea, PlatformFences, PlatformOrdered, Region, RegionMemory, RingMem,
 };
 pub use notification::{HintError, NotificationData};
 pub use packed::{PackedDevice, PackedDriver};

@@ -14,7 +14,7 @@ mod slice;
 
 pub use heap::{HeapBlock, HeapMemory};
 pub use ordered::{Fences, Ordered, OrderedArea, PlatformFences, PlatformOrdered};
-pub use region::{MappedArea, Region, RegionMemory};
+pub use region::{MappedArea, MappedView, Region, RegionMemory};
 pub use slice::GuestSlice;
 
 use crate::error::Fault;
@@ -66,6 +66,15 @@ pub enum Access {
 /// The contract of every accessor: `off + size_of(word) <= self.len()`, and the address of the word is aligned to
 /// its size.
 pub unsafe trait RingMem {
+    /// The same area for a loop over a burst, see [`view`](Self::view): a copy of where it is, or `&Self`.
+    type View<'a>: RingMem
+    where
+        Self: 'a;
+
+    /// The area by value. A compiler must assume that a store to shared memory changes everything that lives in memory, the
+    /// area's own address included; of a value in registers it knows better.
+    fn view(&self) -> Self::View<'_>;
+
     /// Length of the area in bytes.
     fn len(&self) -> usize;
     /// True if the area has no byte.
@@ -136,6 +145,59 @@ pub unsafe trait RingMem {
 
     /// A sequentially consistent fence between this side's earlier store and its later load.
     fn full_fence(&self);
+}
+
+macro_rules! by_reference {
+    ($(fn $name:ident(off $(, $value:ident: $word:ty)?) $(-> $result:ty)?;)*) => {
+        $(
+            #[inline]
+            unsafe fn $name(&self, off: usize $(, $value: $word)?) $(-> $result)? {
+                // SAFETY: the contract of the trait, which the caller keeps to.
+                unsafe { (**self).$name(off $(, $value)?) }
+            }
+        )*
+    };
+}
+
+// SAFETY: everything is the area's own.
+unsafe impl<A: RingMem> RingMem for &A {
+    type View<'a>
+        = Self
+    where
+        Self: 'a;
+
+    fn view(&self) -> Self::View<'_> {
+        self
+    }
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn is_aligned(&self, align: usize) -> bool {
+        (**self).is_aligned(align)
+    }
+
+    by_reference! {
+        fn load_relaxed(off) -> u16;
+        fn load_acquire(off) -> u16;
+        fn store_relaxed(off, value: u16);
+        fn store_release(off, value: u16);
+        fn read16(off) -> u16;
+        fn read32(off) -> u32;
+        fn read64(off) -> u64;
+        fn write16(off, value: u16);
+        fn write32(off, value: u32);
+        fn write64(off, value: u64);
+        fn load32_relaxed(off) -> u32;
+        fn store32_relaxed(off, value: u32);
+        fn load64_acquire(off) -> u64;
+        fn store64_release(off, value: u64);
+    }
+
+    fn full_fence(&self) {
+        (**self).full_fence();
+    }
 }
 
 /// Guest memory as a device sees it: a map from guest addresses to host memory.

@@ -128,7 +128,7 @@ impl<M: GuestMemory> Chains<M> {
             };
             if front.single().is_some_and(|e| self.single(e, front.token())) {
                 ring.accept(&front.token());
-            } else if !self.walk(ring, &front) {
+            } else if !self.walk(ring, front) {
                 ring.idle()?;
                 break;
             }
@@ -165,7 +165,7 @@ impl<M: GuestMemory> Chains<M> {
 
     /// Accepts a chain of any shape; false if the driver broke the ring, or if a translation is missing.
     #[inline(never)]
-    fn walk<R: DeviceRing>(&mut self, ring: &mut R, front: &Front) -> bool {
+    fn walk<R: DeviceRing>(&mut self, ring: &mut R, front: Front) -> bool {
         let first = self.segs.len() as u32; // bounded by the capacity that `new` chose
         let mut sink = Translate {
             mem: &self.mem,
@@ -175,7 +175,7 @@ impl<M: GuestMemory> Chains<M> {
             readable_len: 0,
             writable_len: 0,
         };
-        let walked = ring.walk(&self.mem, &mut sink, front);
+        let walked = ring.walk(&self.mem, &mut sink, front.head, front.words);
         let Translate { readable, writable, readable_len, writable_len, .. } = sink;
         let Some((token, faulty)) = walked else {
             self.segs.truncate(first as usize);

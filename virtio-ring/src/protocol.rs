@@ -7,6 +7,27 @@
 
 use crate::ring::Notify;
 
+/// What has become visible to the peer since it was last looked at whether that wants to be told.
+///
+/// The look may be put off, over many publications even, as long as it comes before this side waits for anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unasked(u32);
+
+impl Unasked {
+    /// So many entries more.
+    #[inline]
+    pub(crate) const fn add(&mut self, entries: u16) {
+        self.0 = self.0.saturating_add(entries as u32);
+    }
+
+    /// How many entries back an event of the peer can lie, or 0 if nothing has become visible. No more than a whole ring: a
+    /// peer that waits for an entry has gone no further, and without it nothing beyond a lap can be published.
+    #[inline]
+    pub(crate) fn take(&mut self, size: u16) -> u16 {
+        core::mem::take(&mut self.0).min(size as u32) as u16
+    }
+}
+
 /// The words of one side that the protocol needs.
 pub(crate) trait Side {
     /// An index, or a place in a ring.
@@ -22,7 +43,7 @@ pub(crate) trait Side {
     fn has_work(&mut self) -> bool;
 }
 
-/// To be called after `new` was published.
+/// To be called after everything from `old` up to `new` was published.
 #[inline]
 pub(crate) fn must_notify<S: Side>(side: &S, old: S::Place, new: S::Place) -> Notify {
     // Partner: the fence in `arm` of the other side.

@@ -160,16 +160,72 @@ pub trait DeviceRing: Sized {
         sink: &mut S,
     ) -> Result<Option<Peeked<'_, Self>>, RingError> {
         let Some(front) = self.front() else { return self.idle().map(|()| None) };
-        let Some(element) = front.single() else {
-            let Some((token, faulty)) = self.walk(mem, sink, &front) else { return self.idle().map(|()| None) };
-            return Ok(Some(Peeked { token, ring: self, faulty }));
-        };
+        let Some((token, faulty)) = self.look(mem, sink, front) else { return self.idle().map(|()| None) };
+        Ok(Some(Peeked { token, ring: self, faulty }))
+    }
+
+    /// Serves up to `most` chains on the spot: [`peek`](Self::peek), [`accept`](Peeked::accept) and
+    /// [`complete`](Self::complete) in one loop, for a device that is done with a chain once it has seen it. The elements
+    /// of each chain go to `sink`; `done` then says how many bytes were written to it, and has to say 0 if there is a
+    /// fault. Returns how many chains were served; [`flush`](Self::flush) makes them visible.
+    ///
+    /// The driver's index is read only if nothing is known to be available, so fewer than there are may be served; and a
+    /// chain that waits for a translation ends the loop untouched.
+    ///
+    /// # Errors
+    /// [`RingError`] once, when the driver broke the ring and no chain was served before.
+    #[inline(always)]
+    fn serve<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        most: usize,
+        mut done: impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> Result<usize, RingError> {
+        let mut count: usize = 0;
+        loop {
+            let (served, more) = self.singles(sink, most.wrapping_sub(count), &mut done);
+            count = count.wrapping_add(served); // at most `most`
+            if !more {
+                break;
+            }
+            // The chain at the front has another shape.
+            let Some(front) = self.front() else { break };
+            let Some((token, faulty)) = self.look(mem, sink, front) else { break };
+            let fault = if faulty { self.chain_fault() } else { None };
+            let written = done(sink, fault);
+            self.accept(&token);
+            self.complete(token, written);
+            count = count.wrapping_add(1);
+        }
+        if count == 0 {
+            self.idle()?;
+        }
+        Ok(count)
+    }
+
+    /// Serves up to `most` chains of one direct descriptor: the fast part of [`serve`](Self::serve). How many, and whether
+    /// a chain of another shape, or a violation, ended that (a missing translation does not count).
+    #[doc(hidden)]
+    fn singles<S: ChainSink>(
+        &mut self,
+        sink: &mut S,
+        most: usize,
+        done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> (usize, bool);
+
+    /// Shows the chain behind `front` to `sink`: the second half of [`peek`](Self::peek). The chain, and whether it is
+    /// faulty; `None` if the driver broke the ring, or if a translation is missing.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn look<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)> {
+        let Some(element) = front.single() else { return self.walk(mem, sink, front.head, front.words) };
         let faulty = match sink.push(element) {
             Ok(()) => false,
             Err(fault) if self.note(fault) => true,
-            Err(_) => return Ok(None),
+            Err(_) => return None,
         };
-        Ok(Some(Peeked { token: front.token(), ring: self, faulty }))
+        Some((front.token(), faulty))
     }
 
     /// The head of the next available chain: the first half of [`peek`](Self::peek).
@@ -184,10 +240,16 @@ pub trait DeviceRing: Sized {
     #[doc(hidden)]
     fn idle(&mut self) -> Result<(), RingError>;
 
-    /// Walks the chain at the front, whatever its shape: the second half of [`peek`](Self::peek). The chain, and whether
-    /// it is faulty; `None` if the driver broke the ring, or if a translation is missing.
+    /// Walks the chain at the front, whatever its shape: see [`look`](Self::look).
     #[doc(hidden)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)>;
+    // The front in its parts: as a whole it would be passed in memory, and be put there for chains that need no walk.
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        head: u16,
+        words: (u64, u64),
+    ) -> Option<(Token, bool)>;
 
     /// Keeps the fault of a chain for [`chain_fault`](Self::chain_fault); true unless the chain only waits for a
     /// translation.
@@ -206,8 +268,22 @@ pub trait DeviceRing: Sized {
     /// the chain, from its first writable byte on without a gap.
     fn complete(&mut self, token: Token, written: u32);
 
-    /// Makes every completed chain visible at once, and says whether the driver wants a call for them.
-    fn flush(&mut self) -> Notify;
+    /// Makes every completed chain visible at once, and says whether the driver wants a call for them:
+    /// [`publish`](Self::publish) and [`notify`](Self::notify).
+    #[inline]
+    fn flush(&mut self) -> Notify {
+        self.publish();
+        self.notify()
+    }
+
+    /// Makes every completed chain visible at once, and leaves open whether the driver wants a call: one store. Before this
+    /// side waits for anything [`notify`](Self::notify) has to follow, or the driver may sleep forever; unless it is known
+    /// never to sleep.
+    fn publish(&mut self);
+
+    /// Says whether the driver wants a call for what has become visible since this was last asked: one fence and one load,
+    /// which wait until every store before them is done.
+    fn notify(&mut self) -> Notify;
 
     /// Asks the driver for kicks. False if chains became available meanwhile: serve them first, or sleep forever.
     ///
@@ -219,8 +295,8 @@ pub trait DeviceRing: Sized {
     /// Tells the driver that kicks are not needed.
     fn disarm(&mut self);
 
-    /// What is not translated yet, if that is why the last look at the ring ([`peek`](Self::peek), or a
-    /// [`fill`](crate::Chains::fill) that ended with room left) gave nothing although a chain is there.
+    /// What is not translated yet, if that is why the last look at the ring ([`peek`](Self::peek), [`serve`](Self::serve)
+    /// or a [`fill`](crate::Chains::fill) that ended with room left) gave nothing although a chain is there.
     ///
     /// The chain is untouched at the front, and holds back those behind it: ask for the translation, and look again when
     /// it has come. Until then kicks tell nothing new: a device may sleep without [`arm`](Self::arm), as long as the
@@ -291,14 +367,60 @@ pub trait DriverRing {
     /// [`Full`]: reap used chains first.
     fn add(&mut self, elements: &[Element]) -> Result<Handle, Full>;
 
-    /// Makes every added chain visible at once, and says whether the device wants a kick for them.
-    fn flush(&mut self) -> Notify;
+    /// Adds each element as a chain of its own, as long as there are elements and free descriptors: [`add`](Self::add) in
+    /// one loop, whose positions stay in registers. `added` gets the handle of each; an element is only asked for if there
+    /// is room for it. Returns how many were added.
+    #[inline]
+    fn add_each(&mut self, mut elements: impl Iterator<Item = Element>, mut added: impl FnMut(Handle)) -> usize {
+        let mut count: usize = 0;
+        while self.free_slots() > 0
+            && let Some(element) = elements.next()
+            && let Ok(handle) = self.add(&[element])
+        {
+            added(handle);
+            count = count.wrapping_add(1); // at most the ring's size
+        }
+        count
+    }
+
+    /// Makes every added chain visible at once, and says whether the device wants a kick for them:
+    /// [`publish`](Self::publish) and [`notify`](Self::notify).
+    #[inline]
+    fn flush(&mut self) -> Notify {
+        self.publish();
+        self.notify()
+    }
+
+    /// Makes every added chain visible at once, and leaves open whether the device wants a kick: one store. Before this side
+    /// waits for anything [`notify`](Self::notify) has to follow, or the device may sleep forever; unless it is known never
+    /// to sleep.
+    fn publish(&mut self);
+
+    /// Says whether the device wants a kick for what has become visible since this was last asked: one fence and one load,
+    /// which wait until every store before them is done.
+    fn notify(&mut self) -> Notify;
 
     /// The next chain that the device has used, or `None`.
     ///
     /// # Errors
     /// [`RingError`] once, when the device broke the ring; after that nothing is used any more.
     fn poll_used(&mut self) -> Result<Option<Used>, RingError>;
+
+    /// Takes back up to `most` chains that the device has used, each given to `each`: [`poll_used`](Self::poll_used) in one
+    /// loop, whose positions stay in registers. Returns how many.
+    ///
+    /// The device's index is read only if nothing is known to be used, so fewer than there are may be taken.
+    ///
+    /// # Errors
+    /// As [`poll_used`](Self::poll_used); what was taken back before has been given to `each`.
+    #[inline]
+    fn reap_each(&mut self, most: usize, mut each: impl FnMut(Used)) -> Result<usize, RingError> {
+        for count in 0..most {
+            let Some(used) = self.poll_used()? else { return Ok(count) };
+            each(used);
+        }
+        Ok(most)
+    }
 
     /// Asks the device for calls. False if chains were used meanwhile.
     #[must_use = "false means that there are used chains to reap before sleeping"]

@@ -39,8 +39,42 @@ fn rings(format: Format) -> [Setup; 2] {
 
 const ONE: [Element; 1] = [Element { addr: GuestAddr(BUFFER), len: 64, writable: true }];
 
-/// A burst of `n` through a fresh pair, twice, so that nothing of the start is in the counts.
+/// A burst of `n` through a fresh pair, twice, so that nothing of the start is in the counts: one chain at a time, and, if
+/// chains have one element, in the loops over a burst, which have to cost the same.
 fn burst(setup: Setup, n: u64, elements: &[Element]) -> [Counts; 3] {
+    let counts = one_by_one(setup, n, elements);
+    if let [element] = elements {
+        assert_eq!(in_loops(setup, n, *element), counts, "loops over a burst of {n}, {setup:?}");
+    }
+    counts
+}
+
+fn in_loops(setup: Setup, n: u64, element: Element) -> [Counts; 3] {
+    let written = if element.writable { 64 } else { 0 };
+    let mut pair = Pair::new(setup);
+    let mut counts = [Counts::default(); 3];
+    for _ in 0..2 {
+        pair.driver_mem.take();
+        assert_eq!(pair.driver.add_each((0..n).map(|_| element), |_| ()), n as usize);
+        let _ = pair.driver.flush();
+        counts[0] = pair.driver_mem.take();
+
+        pair.device_mem.take();
+        let served = pair.device.serve(&pair.device_mem, &mut List::default(), n as usize, |list, _| {
+            assert_eq!(list.0.pop(), Some(element));
+            written
+        });
+        assert_eq!(served, Ok(n as usize));
+        let _ = pair.device.flush();
+        counts[1] = pair.device_mem.take();
+
+        assert_eq!(pair.driver.reap_each(n as usize, |_| ()), Ok(n as usize));
+        counts[2] = pair.driver_mem.take();
+    }
+    counts
+}
+
+fn one_by_one(setup: Setup, n: u64, elements: &[Element]) -> [Counts; 3] {
     let written = u32::from(elements.iter().any(|e| e.writable)) * 64;
     let mut pair = Pair::new(setup);
     let mut counts = [Counts::default(); 3];
@@ -127,6 +161,39 @@ fn a_packed_burst_of_single_buffers_costs_one_fence() {
                 let expected = Counts { load_acquire: n, ..Counts::default() };
                 assert_eq!(reap, expected, "poll_used, burst {n}, {setup:?}");
             }
+        }
+    }
+}
+
+/// A side that makes each chain visible at once, and asks for all of them together, pays for one fence and one event word.
+#[test]
+fn chains_published_one_by_one_cost_one_fence_together() {
+    for format in [Format::Split, Format::Packed] {
+        for setup in rings(format) {
+            let mut pair = Pair::new(setup);
+            pair.driver_mem.take();
+            for _ in 0..32 {
+                pair.driver.add(&ONE).unwrap();
+                pair.driver.publish();
+            }
+            let counts = pair.driver_mem.take();
+            assert_eq!((counts.fences, counts.load_relaxed, counts.store_release), (0, 0, 32), "{setup:?}");
+            assert!(pair.driver.notify().is_needed());
+            assert_eq!(pair.driver_mem.take(), Counts { fences: 1, load_relaxed: 1, ..Counts::default() });
+            assert!(!pair.driver.notify().is_needed());
+
+            pair.device_mem.take();
+            for _ in 0..32 {
+                let token = pair.device.peek(&pair.device_mem, &mut List::default()).unwrap().unwrap().accept();
+                pair.device.complete(token, 0);
+                pair.device.publish();
+            }
+            let counts = pair.device_mem.take();
+            assert_eq!((counts.fences, counts.load_relaxed, counts.store_release), (0, 0, 32), "{setup:?}");
+            assert!(pair.device.notify().is_needed());
+            assert_eq!(pair.device_mem.take(), Counts { fences: 1, load_relaxed: 1, ..Counts::default() });
+            assert!(!pair.device.notify().is_needed());
+            assert_eq!(pair.device_mem.take(), Counts::default(), "nothing new, nothing asked");
         }
     }
 }

@@ -126,32 +126,32 @@ fn packed_chains_across_the_end_of_the_ring() {
     t.used(0, 0x20);
 
     let two = [writable(0xc000, 0x33), writable(0xd000, 0x44)];
-    t.add(0, &two);
+    t.add(1, &two);
     assert_eq!(t.flush(), Notify::Needed);
     // Slot 2 is of the first lap, slot 0 of the second: AVAIL 0, USED 1.
-    t.slots(&[(0xd000, 0x44, 0, 0x8002), (0xb000, 0x22, 0, 0x82), (0xc000, 0x33, 0, 0x83)]);
+    t.slots(&[(0xd000, 0x44, 1, 0x8002), (0xb000, 0x22, 0, 0x82), (0xc000, 0x33, 1, 0x83)]);
     assert_eq!(t.serve(&[(&two, 0)]), Notify::Needed);
     // Nothing written: no WRITE.
-    t.slots(&[(0xd000, 0x44, 0, 0x8002), (0xb000, 0x22, 0, 0x82), (0xc000, 0, 0, 0x8080)]);
+    t.slots(&[(0xd000, 0x44, 1, 0x8002), (0xb000, 0x22, 0, 0x82), (0xc000, 0, 1, 0x8080)]);
     assert_eq!(t.device.state(), QueueState(0x0001_0001));
-    t.used(0, 0);
+    t.used(1, 0);
 
     // The second lap: available is 0x8000, used is 0.
-    t.add(0, &one[..1]);
-    t.add(1, &two[..1]);
+    t.add(2, &one[..1]);
+    t.add(0, &two[..1]);
     assert_eq!(t.flush(), Notify::Needed);
-    t.slots(&[(0xd000, 0x44, 0, 0x8002), (0xa000, 0x11, 0, 0x8000), (0xc000, 0x33, 1, 0x8002)]);
+    t.slots(&[(0xd000, 0x44, 1, 0x8002), (0xa000, 0x11, 2, 0x8000), (0xc000, 0x33, 0, 0x8002)]);
     let (first, second) = (t.take(&one[..1]), t.take(&two[..1]));
     // Out of order: the entries come in the order of completion (2.8.9 does not hold), ids tell which.
     t.device.complete(second, 1);
     t.device.complete(first, 0);
     // Again the first entry last.
-    t.slots(&[(0xd000, 0x44, 0, 0x8002), (0xa000, 0x11, 0, 0x8000), (0xc000, 0, 0, 0)]);
+    t.slots(&[(0xd000, 0x44, 1, 0x8002), (0xa000, 0x11, 2, 0x8000), (0xc000, 0, 2, 0)]);
     assert_eq!(t.device.flush(), Notify::Needed);
-    t.slots(&[(0xd000, 0x44, 0, 0x8002), (0xa000, 1, 1, 2), (0xc000, 0, 0, 0)]);
+    t.slots(&[(0xd000, 0x44, 1, 0x8002), (0xa000, 1, 0, 2), (0xc000, 0, 2, 0)]);
     assert_eq!(t.device.state(), QueueState(0x8000_8000), "third lap");
-    t.used(1, 1);
-    t.used(0, 0);
+    t.used(0, 1);
+    t.used(2, 0);
 }
 
 /// 2.8.7: a table has only addresses, lengths and WRITE; the descriptor that names it takes one slot.
@@ -192,7 +192,7 @@ fn packed_event_words() {
             if event_idx { ([0, 0x80, 2, 0], [2, 0x80, 2, 0]) } else { ([0, 0, 0, 0], [0, 0, 0, 0]) };
         assert_eq!(words(&t), (driver.to_vec(), device.to_vec()));
         t.used(0, 1);
-        t.add(0, &[writable(0xa000, 1), writable(0xb000, 1)]);
+        t.add(1, &[writable(0xa000, 1), writable(0xb000, 1)]);
         assert_eq!(t.flush(), Notify::Needed, "slots 2 and 0 of the next lap");
         let _ = t.take(&[writable(0xa000, 1), writable(0xb000, 1)]);
         assert!(t.device.arm());

@@ -277,6 +277,89 @@ fn driver_loop(mut ring: AnyDriver<LoomArea>, buffers: &Buffers, total: u32, (ki
     }
 }
 
+/// The device's half in loops over a burst: answers are visible at once, and the driver is asked for all of them before
+/// sleep.
+fn device_bursts(mut device: Device, buffers: &Buffers, total: u32, (kick, call): (&Event, &Event)) {
+    let mut served = 0;
+    while served < total {
+        let count = device.ring.serve(&device.mem, &mut List::default(), 2, |list, fault| {
+            assert_eq!(fault, None);
+            let Element { addr: GuestAddr(i), len, .. } = list.0.pop().unwrap();
+            assert_eq!(buffers.read(i), 100 + u64::from(len), "what the driver wrote before it published");
+            buffers.write(i, 200 + u64::from(len));
+            len
+        });
+        served += count.unwrap() as u32;
+        device.ring.publish();
+        if count == Ok(0) || served == total {
+            if device.ring.notify().is_needed() {
+                call.signal();
+            }
+            if served < total && device.ring.arm() {
+                kick.wait();
+            }
+            device.ring.disarm();
+        }
+    }
+}
+
+/// The driver's half in loops over a burst.
+fn driver_bursts(mut ring: AnyDriver<LoomArea>, buffers: &Buffers, total: u32, (kick, call): (&Event, &Event)) {
+    let (mut sent, mut done) = (0, 0);
+    let mut free: Vec<u64> = (0..u64::from(ring.size())).collect();
+    let mut posted = std::collections::HashMap::new();
+    while done < total {
+        let room = (total - sent).min(free.len() as u32);
+        let taken: Vec<u64> = (0..room).map(|_| free.pop().unwrap()).collect();
+        let mut added = taken.iter().copied();
+        let elements = taken.iter().zip(sent + 1..).map(|(i, n)| request(buffers, *i, n));
+        let count = ring.add_each(elements, |handle| {
+            posted.insert(handle, added.next().unwrap());
+        });
+        assert_eq!(count, taken.len());
+        sent += room;
+        ring.publish();
+        let mut back = Vec::new();
+        let count = ring.reap_each(2, |used| back.push(used)).unwrap();
+        done += count as u32;
+        for used in back {
+            let i = posted.remove(&used.handle).unwrap();
+            assert_eq!(buffers.read(i), 200 + u64::from(used.len));
+            free.push(i);
+        }
+        if count == 0 {
+            if ring.notify().is_needed() {
+                kick.signal();
+            }
+            if ring.arm() {
+                call.wait();
+            }
+            ring.disarm();
+        }
+    }
+}
+
+/// A whole session in which both sides work in loops over a burst.
+fn bursts<const EVENT_IDX: bool>(format: Format, driver: Mutant, device: Mutant) {
+    burst_session(Setup { event_idx: EVENT_IDX, ..Setup::new(format, 2) }, 3, (driver, device));
+}
+
+fn burst_session(setup: Setup, total: u32, mutants: (Mutant, Mutant)) {
+    explore(
+        move || {
+            let Pair { driver, device, buffers } = Pair::new(setup, mutants);
+            let (kick, call) = (Event::new(), Event::new());
+            let peer = {
+                let (buffers, kick, call) = (buffers.clone(), kick.clone(), call.clone());
+                thread::spawn(move || device_bursts(device, &buffers, total, (&kick, &call)))
+            };
+            driver_bursts(driver, &buffers, total, (&kick, &call));
+            peer.join().unwrap();
+        },
+        Some(2),
+    );
+}
+
 fn session(setup: Setup, total: u32, preemptions: usize) {
     explore(
         move || {
@@ -411,7 +494,9 @@ fn sessions(format: Format, sizes: &[(u16, u32)]) {
             let (event_idx, in_order) = (bits & 1 != 0, bits & 2 != 0);
             // In order, a ring of one differs by nothing but the entry that waits for the flush: one lap less will do.
             let total = if in_order && size == 1 { total - 1 } else { total };
-            session(Setup { event_idx, in_order, ..Setup::new(format, size) }, total, 2);
+            let setup = Setup { event_idx, in_order, ..Setup::new(format, size) };
+            session(setup, total, 2);
+            burst_session(setup, total, (Sound, Sound));
         }
     }
 }
@@ -427,7 +512,15 @@ fn sessions_around_packed_rings_end() {
 }
 
 fn every_wrong_memory_is_found(format: Format) {
-    let models: [(&str, Model, Mutant, Mutant, &str); 22] = [
+    let models: [(&str, Model, Mutant, Mutant, &str); 30] = [
+        ("bursts: driver without release", bursts::<true>, NoRelease, Sound, "Causality violation"),
+        ("bursts: device without release", bursts::<true>, Sound, NoRelease, "Causality violation"),
+        ("bursts: driver without acquire", bursts::<true>, NoAcquire, Sound, "Causality violation"),
+        ("bursts: device without acquire", bursts::<true>, Sound, NoAcquire, "Causality violation"),
+        ("bursts, flags: driver without fence", bursts::<false>, NoFence, Sound, "deadlock"),
+        ("bursts, flags: device without fence", bursts::<false>, Sound, NoFence, "deadlock"),
+        ("bursts, index: driver fences before its event store", bursts::<true>, FenceBeforeEvent, Sound, "deadlock"),
+        ("bursts, index: device fences before its event store", bursts::<true>, Sound, FenceBeforeEvent, "deadlock"),
         ("publish: driver without release", publish, NoRelease, Sound, "Causality violation"),
         ("publish: device without acquire", publish, Sound, NoAcquire, "Causality violation"),
         ("batch: driver without release", batch, NoRelease, Sound, "Causality violation"),

@@ -9,6 +9,9 @@ pub struct Report {
     pub machine: String,
     /// The command that produced it.
     pub command: String,
+    /// When it ran, in words; empty if nobody said.
+    #[serde(default)]
+    pub date: String,
     /// Throughput.
     pub rows: Vec<Row>,
     /// Latency with one outstanding buffer.

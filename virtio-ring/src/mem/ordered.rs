@@ -185,6 +185,16 @@ macro_rules! plain {
 
 // SAFETY: every access is `inner`'s, with the same arguments.
 unsafe impl<A: RingMem, F: Fences> RingMem for OrderedArea<A, F> {
+    type View<'a>
+        = OrderedArea<A::View<'a>, F>
+    where
+        Self: 'a;
+
+    #[inline]
+    fn view(&self) -> Self::View<'_> {
+        OrderedArea { inner: self.inner.view(), fences: PhantomData }
+    }
+
     #[inline]
     fn len(&self) -> usize {
         self.inner.len()

@@ -3,6 +3,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::{Access, GuestAddr, GuestMemory, GuestSlice, RingMem};
@@ -162,7 +163,7 @@ macro_rules! word {
         #[inline]
         unsafe fn $name(&self, off: usize) -> $word {
             debug_assert!(off.saturating_add(size_of::<$word>()) <= self.len);
-            // SAFETY: in bounds and aligned (contract of `RingMem`), mapped while `_keep` lives; every other access by
+            // SAFETY: in bounds and aligned (contract of `RingMem`), mapped while the area lives; every other access by
             // this process is an atomic as well.
             let word = unsafe { $atomic::from_ptr(self.ptr.wrapping_add(off).cast()) };
             word.load(Ordering::$order)
@@ -179,37 +180,69 @@ macro_rules! word {
     };
 }
 
+/// A [`MappedArea`] by value, for a loop over a burst.
+#[derive(Clone, Copy, Debug)]
+pub struct MappedView<'a> {
+    ptr: *mut u8,
+    len: usize,
+    area: PhantomData<&'a ()>,
+}
+
+macro_rules! ring_mem {
+    () => {
+        #[inline]
+        fn view(&self) -> Self::View<'_> {
+            MappedView { ptr: self.ptr, len: self.len, area: PhantomData }
+        }
+
+        #[inline]
+        fn len(&self) -> usize {
+            self.len
+        }
+
+        #[inline]
+        fn is_aligned(&self, align: usize) -> bool {
+            self.ptr.addr().is_multiple_of(align)
+        }
+
+        word!(load_relaxed, u16, AtomicU16, load Relaxed);
+        word!(load_acquire, u16, AtomicU16, load Acquire);
+        word!(store_relaxed, u16, AtomicU16, store Relaxed);
+        word!(store_release, u16, AtomicU16, store Release);
+        word!(load32_relaxed, u32, AtomicU32, load Relaxed);
+        word!(store32_relaxed, u32, AtomicU32, store Relaxed);
+        word!(load64_acquire, u64, AtomicU64, load Acquire);
+        word!(store64_release, u64, AtomicU64, store Release);
+        word!(read16, u16, AtomicU16, load Relaxed);
+        word!(read32, u32, AtomicU32, load Relaxed);
+        word!(read64, u64, AtomicU64, load Relaxed);
+        word!(write16, u16, AtomicU16, store Relaxed);
+        word!(write32, u32, AtomicU32, store Relaxed);
+        word!(write64, u64, AtomicU64, store Relaxed);
+
+        #[inline]
+        fn full_fence(&self) {
+            full_fence();
+        }
+    };
+}
+
 // SAFETY: atomics tolerate any concurrent access by the peer; `ptr` and `len` never change.
 unsafe impl<K> RingMem for MappedArea<K> {
-    #[inline]
-    fn len(&self) -> usize {
-        self.len
-    }
+    type View<'a>
+        = MappedView<'a>
+    where
+        Self: 'a;
+    ring_mem!();
+}
 
-    #[inline]
-    fn is_aligned(&self, align: usize) -> bool {
-        self.ptr.addr().is_multiple_of(align)
-    }
-
-    word!(load_relaxed, u16, AtomicU16, load Relaxed);
-    word!(load_acquire, u16, AtomicU16, load Acquire);
-    word!(store_relaxed, u16, AtomicU16, store Relaxed);
-    word!(store_release, u16, AtomicU16, store Release);
-    word!(load32_relaxed, u32, AtomicU32, load Relaxed);
-    word!(store32_relaxed, u32, AtomicU32, store Relaxed);
-    word!(load64_acquire, u64, AtomicU64, load Acquire);
-    word!(store64_release, u64, AtomicU64, store Release);
-    word!(read16, u16, AtomicU16, load Relaxed);
-    word!(read32, u32, AtomicU32, load Relaxed);
-    word!(read64, u64, AtomicU64, load Relaxed);
-    word!(write16, u16, AtomicU16, store Relaxed);
-    word!(write32, u32, AtomicU32, store Relaxed);
-    word!(write64, u64, AtomicU64, store Relaxed);
-
-    #[inline]
-    fn full_fence(&self) {
-        full_fence();
-    }
+// SAFETY: as for the area, which the lifetime keeps in place.
+unsafe impl RingMem for MappedView<'_> {
+    type View<'a>
+        = MappedView<'a>
+    where
+        Self: 'a;
+    ring_mem!();
 }
 
 /// A sequentially consistent fence.

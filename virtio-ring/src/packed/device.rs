@@ -2,20 +2,20 @@
 
 mod reset;
 
-use super::layout::{Event, Layout, Owner, Tail, USED, used_flags};
+use super::layout::{Event, Layout, Owner, Tail, USED};
 use super::place::{self, Place};
 use crate::chain::{Descriptor, Front, INDIRECT, NEXT, WRITE, Walk};
 use crate::cursor::Cursor;
 use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestMemory, RingMem};
 use crate::notification::{HintError, NotificationData};
-use crate::protocol::{self, Side};
+use crate::protocol::{self, Side, Unasked};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
 /// A used entry that is not written yet.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    slot: u16,
+    at: Place,
     tail: Tail,
 }
 
@@ -23,7 +23,7 @@ impl Pending {
     #[inline]
     const fn new(at: Place, id: u16, written: u32) -> Self {
         let write = if written == 0 { 0 } else { WRITE };
-        Self { slot: at.index(), tail: Tail::new(written, id, used_flags(at.wrap()) | write) }
+        Self { at, tail: Tail::new(written, id, write).used(at) }
     }
 }
 
@@ -38,6 +38,29 @@ struct Run {
     skippable: bool,
 }
 
+/// Writes an entry, or keeps it back if it is the first since the last publication.
+#[inline]
+fn emit<A: RingMem>(first: &mut Option<Pending>, entry: Pending, layout: &Layout<A>) {
+    if first.is_none() {
+        *first = Some(entry);
+    } else {
+        layout.set_tail(entry.at, entry.tail);
+    }
+}
+
+/// virtio 1.3, 2.8.9: one entry with the last id gives back a run; what is skipped counts as used completely.
+#[inline]
+fn extend<A: RingMem>(first: &mut Option<Pending>, run: Option<Run>, chain: Run, layout: &Layout<A>) -> Run {
+    match run {
+        Some(run) if run.skippable => Run { at: run.at, ..chain },
+        Some(run) => {
+            emit(first, Pending::new(run.at, run.last, run.written), layout);
+            chain
+        }
+        None => chain,
+    }
+}
+
 /// The device's side of a packed ring.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -49,8 +72,12 @@ pub struct PackedDevice<A> {
     next_used: Place,
     /// Where the last publication ended.
     published: Place,
+    unasked: Unasked,
     /// Slots of chains that were accepted and not completed.
     held: Cursor,
+    /// With so many slots in the device's hands nothing can be available, whatever the flags say: the size, or 0 once the
+    /// ring is broken.
+    limit: Cursor,
     /// The first entry since the last publication: its flags make all of them visible, so they are stored last.
     first: Option<Pending>,
     run: Option<Run>,
@@ -85,7 +112,7 @@ impl<A: RingMem> PackedDevice<A> {
         // The used entries of what is held are not written yet, so every slot of it still is as the driver left it.
         let mut at = next_used;
         for _ in 0..held {
-            if !layout.tail(at.index()).is_avail(at.wrap()) {
+            if !layout.tail(at).is_avail(at) {
                 return Err(RingError::PackedHeld { avail, used, slot: at.index() });
             }
             at = at.advance(1, size);
@@ -96,7 +123,9 @@ impl<A: RingMem> PackedDevice<A> {
             next_avail,
             next_used,
             published: next_used,
+            unasked: Unasked::default(),
             held: Cursor::new(held as u16),
+            limit: Cursor::new(size),
             first: None,
             run: None,
             event_idx: config.event_idx,
@@ -140,7 +169,7 @@ impl<A: RingMem> PackedDevice<A> {
         &self,
         mem: &M,
         walk: &mut Walk<'_, S>,
-        front: &Front,
+        front: Front,
     ) -> Result<(Token, Option<ChainFault>), RingError> {
         let size = self.layout.size();
         let most = size.wrapping_sub(self.held());
@@ -157,8 +186,8 @@ impl<A: RingMem> PackedDevice<A> {
                 return Ok((Token::new(id, count, fault.is_some() || walk.is_writable()), fault));
             }
             at = at.advance(1, size);
-            let tail = self.layout.tail(at.index());
-            (id, words) = (tail.id(), tail.words(self.layout.addr(at.index())));
+            let tail = self.layout.tail(at);
+            (id, words) = (tail.id(), tail.words(self.layout.addr(at)));
         }
         Err(RingError::PackedChain { slot: self.next_avail.index(), most })
     }
@@ -179,27 +208,55 @@ impl<A: RingMem> PackedDevice<A> {
         walk.packed_table(mem, d)
     }
 
-    /// Writes an entry, or keeps it back if it is the first since the last publication.
-    #[inline]
-    fn emit(&mut self, entry: Pending) {
-        if self.first.is_none() {
-            self.first = Some(entry);
-        } else {
-            self.layout.set_tail(entry.slot, entry.tail);
-        }
-    }
-
-    /// virtio 1.3, 2.8.9: one entry with the last id gives back a run; what is skipped counts as used completely.
-    #[inline]
-    fn extend(&mut self, chain: Run) {
-        self.run = Some(match self.run {
-            Some(run) if run.skippable => Run { at: run.at, ..chain },
-            Some(run) => {
-                self.emit(Pending::new(run.at, run.last, run.written));
-                chain
+    /// Serves chains of one direct descriptor: see [`DeviceRing::singles`].
+    ///
+    /// The positions are locals: nothing here could change them behind the compiler's back.
+    #[inline(always)]
+    fn serve_singles<const IN_ORDER: bool, S: ChainSink>(
+        &mut self,
+        sink: &mut S,
+        most: usize,
+        done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> (usize, bool) {
+        let (layout, size) = (self.layout.view(), self.layout.size());
+        let (mut at, mut to) = (self.next_avail, self.next_used);
+        let (mut first, mut run) = (self.first, self.run);
+        let most = most.min(self.limit.get().saturating_sub(self.held.get()).into());
+        let (mut count, mut more) = (0, false);
+        // What an earlier look missed is not what this one finds.
+        self.chain_fault = None;
+        'burst: while count < most {
+            // Up to the next end of the ring there is nothing to wrap.
+            let straight = most.min(count.wrapping_add(at.left(size).min(to.left(size)).into())); // far below 2^32
+            while count < straight {
+                let tail = layout.tail(at);
+                if !tail.is_avail_single(at) {
+                    more = tail.is_avail(at);
+                    break 'burst;
+                }
+                let (id, element) = (tail.id(), tail.element(layout.addr(at)));
+                let fault = sink.push(element).err();
+                if let Some(fault) = fault {
+                    self.chain_fault = Some(fault);
+                    if fault.missing().is_some() {
+                        break 'burst;
+                    }
+                }
+                let written = done(sink, fault);
+                if IN_ORDER {
+                    let chain = Run { at: to, last: id, written, skippable: !element.writable };
+                    run = Some(extend(&mut first, run, chain, &layout));
+                } else {
+                    emit(&mut first, Pending::new(to, id, written), &layout);
+                }
+                (at, to) = (at.ahead(), to.ahead());
+                count = count.wrapping_add(1); // below `most`
             }
-            None => chain,
-        });
+            (at, to) = (at.around(size), to.around(size));
+        }
+        (self.next_avail, self.next_used) = (at.around(size), to.around(size));
+        (self.first, self.run) = (first, run);
+        (count, more)
     }
 }
 
@@ -208,20 +265,18 @@ impl<A: RingMem> PackedDevice<A> {
 /// On the first lap the driver leaves `USED` clear, and the device sets it in the first slot of what it gives back. Only
 /// in that one: a slot inside of a chain, or of a run given back in order, may keep what it had, so no single slot tells.
 fn is_unused<A: RingMem>(layout: &Layout<A>) -> bool {
-    (0..layout.size()).all(|slot| layout.tail(slot).flags() & USED == 0)
+    Place::all(layout.size()).all(|place| layout.tail(place).flags() & USED == 0)
 }
 
 impl<A: RingMem> DeviceRing for PackedDevice<A> {
     #[inline(always)]
     fn front(&mut self) -> Option<Front> {
-        let slot = self.next_avail.index();
-        let tail = self.layout.tail(slot);
-        // With every slot in the device's hands nothing can be available, whatever the flags say.
-        if !tail.is_avail(self.next_avail.wrap()) || self.held() >= self.layout.size() || self.fault.is_some() {
+        let tail = self.layout.tail(self.next_avail);
+        if !tail.is_avail(self.next_avail) || self.held() >= self.limit.get() {
             self.chain_fault = None;
             return None;
         }
-        Some(Front { head: tail.id(), words: tail.words(self.layout.addr(slot)) })
+        Some(Front { head: tail.id(), words: tail.words(self.layout.addr(self.next_avail)) })
     }
 
     #[inline]
@@ -233,13 +288,20 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
     }
 
     #[inline(never)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
-        match self.steps(mem, &mut Walk::new(sink), front) {
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        head: u16,
+        words: (u64, u64),
+    ) -> Option<(Token, bool)> {
+        match self.steps(mem, &mut Walk::new(sink), Front { head, words }) {
             Ok((token, None)) => Some((token, false)),
             // A chain that misses something stays the driver's.
             Ok((token, Some(fault))) => self.note(fault).then_some((token, true)),
             Err(error) => {
                 self.fault = Some(error);
+                self.limit = Cursor::new(0);
                 self.unreported = true;
                 self.chain_fault = None;
                 None
@@ -270,24 +332,50 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
         let at = self.next_used;
         self.next_used = at.advance(token.count(), self.layout.size());
         self.held.sub(token.count());
+        let mut first = self.first;
         if self.in_order {
-            self.extend(Run { at, last: token.id, written, skippable: !token.is_writable() });
+            let chain = Run { at, last: token.id, written, skippable: !token.is_writable() };
+            self.run = Some(extend(&mut first, self.run, chain, &self.layout));
         } else {
-            self.emit(Pending::new(at, token.id, written));
+            emit(&mut first, Pending::new(at, token.id, written), &self.layout);
+        }
+        self.first = first;
+    }
+
+    #[inline(always)]
+    fn singles<S: ChainSink>(
+        &mut self,
+        sink: &mut S,
+        most: usize,
+        done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> (usize, bool) {
+        if self.in_order {
+            self.serve_singles::<true, S>(sink, most, done)
+        } else {
+            self.serve_singles::<false, S>(sink, most, done)
         }
     }
 
     #[inline]
-    fn flush(&mut self) -> Notify {
+    fn publish(&mut self) {
+        let mut first = self.first.take();
         if let Some(run) = self.run.take() {
-            self.emit(Pending::new(run.at, run.last, run.written));
+            emit(&mut first, Pending::new(run.at, run.last, run.written), &self.layout);
         }
-        let Some(first) = self.first.take() else { return Notify::Suppressed };
+        let Some(first) = first else { return };
         // virtio 1.3, 2.8.6: the first entry's flags last. Partner: the acquire load in the driver's `poll_used`.
-        self.layout.set_tail(first.slot, first.tail);
-        let (old, new) = (self.published, self.next_used);
-        self.published = new;
-        protocol::must_notify(self, old, new)
+        self.layout.set_tail(first.at, first.tail);
+        self.unasked.add(self.next_used.since(self.published, self.layout.size()) as u16); // at most the size
+        self.published = self.next_used;
+    }
+
+    #[inline]
+    fn notify(&mut self) -> Notify {
+        let slots = self.unasked.take(self.layout.size());
+        if slots == 0 {
+            return Notify::Suppressed;
+        }
+        protocol::must_notify(self, self.published.retreat(slots, self.layout.size()), self.published)
     }
 
     #[inline]
@@ -359,7 +447,6 @@ impl<A: RingMem> Side for PackedDevice<A> {
 
     #[inline]
     fn has_work(&mut self) -> bool {
-        let tail = self.layout.tail(self.next_avail.index());
-        self.fault.is_none() && self.held() < self.layout.size() && tail.is_avail(self.next_avail.wrap())
+        self.held() < self.limit.get() && self.layout.tail(self.next_avail).is_avail(self.next_avail)
     }
 }

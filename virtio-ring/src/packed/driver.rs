@@ -1,27 +1,28 @@
 //! The driver's side of a packed ring.
 
+mod each;
 mod reset;
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
-use super::layout::{Event, Layout, Owner, Tail, avail_flags};
+use super::layout::{Event, Layout, Owner, Tail};
 use super::place::{self, Place};
 use crate::any::Format;
 use crate::chain::{INDIRECT, NEXT, WRITE};
+use crate::cursor::Cursor;
 use crate::error::RingError;
+use crate::free::FreeIds;
 use crate::indirect::{IndirectTables, TableFormat};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
 use crate::notification::NotificationData;
-use crate::protocol::{self, Side};
+use crate::protocol::{self, Side, Unasked};
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, QueueConfig, Used};
 
 /// What the driver remembers of a buffer id.
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    /// The next free id; in order: the id of the chain added next.
-    next: u16,
+struct Note {
     /// Descriptors of the outstanding chain with this id; 0 if there is none.
-    count: u16,
+    count: u32,
     /// Writable bytes of that chain.
     room: u32,
 }
@@ -31,21 +32,20 @@ struct Slot {
 #[repr(align(128))]
 pub struct PackedDriver<A> {
     layout: Layout<A>,
-    slots: Vec<Slot>,
-    free_id: u16,
+    notes: Box<[Note]>,
+    /// Buffer ids: one for each descriptor.
+    ids: FreeIds,
     /// Descriptors that are free.
-    free: u16,
+    free: Cursor,
     /// The next slot to make available.
     next_avail: Place,
-    /// Where the last publication ended.
-    published: Place,
     /// The first descriptor since the last publication: its flags make all of them visible, so they are stored last.
-    first: Option<(u16, Tail)>,
+    first: Option<(Place, Tail)>,
     /// The next slot that the device will use.
     next_used: Place,
-    /// In order: id of the oldest and of the newest outstanding chain.
-    oldest: u16,
-    newest: u16,
+    /// Descriptors that were published and not reaped.
+    outstanding: Cursor,
+    unasked: Unasked,
     /// In order: a used entry that gives back all chains up to its id.
     run: Option<Tail>,
     event_idx: bool,
@@ -62,24 +62,22 @@ impl<A: RingMem> PackedDriver<A> {
     /// [`RingError`] if size or addresses cannot be.
     pub fn new<M: GuestMemory<Area = A>>(mem: &M, config: &QueueConfig) -> Result<Self, RingError> {
         let layout = Layout::map(mem, config)?;
-        for slot in 0..config.size {
-            layout.set_addr(slot, 0);
-            layout.set_tail(slot, Tail::new(0, 0, 0));
+        for place in Place::all(config.size) {
+            layout.set_addr(place, 0);
+            layout.set_tail(place, Tail::new(0, 0, 0));
         }
         layout.set_event(Owner::Driver, Event::Always);
         layout.set_event(Owner::Device, Event::Always);
-        let slots = Self::free_list(config.size);
         Ok(Self {
             layout,
-            slots,
-            free_id: 0,
-            free: config.size,
+            notes: (0..config.size).map(|_| Note::default()).collect(),
+            ids: FreeIds::new(config.size),
+            free: Cursor::new(config.size),
             next_avail: Place::START,
-            published: Place::START,
             first: None,
             next_used: Place::START,
-            oldest: 0,
-            newest: 0,
+            outstanding: Cursor::new(0),
+            unasked: Unasked::default(),
             run: None,
             event_idx: config.event_idx,
             in_order: config.in_order,
@@ -114,57 +112,43 @@ impl<A: RingMem> PackedDriver<A> {
     fn fail(&mut self, error: RingError) -> RingError {
         self.fault = Some(error);
         self.run = None;
+        // Nothing is used any more.
+        self.outstanding = Cursor::new(0);
         error
-    }
-
-    #[inline]
-    fn slot(&self, id: u16) -> Slot {
-        self.slots.get(usize::from(id)).copied().unwrap_or_default()
-    }
-
-    /// Takes an id off the free list: there is one for each free descriptor.
-    #[inline]
-    fn take_id(&mut self) -> u16 {
-        let id = self.free_id;
-        self.free_id = self.slot(id).next;
-        id
     }
 
     /// Writes one descriptor at the end of the ring, or keeps its flags back if it is the first since the last
     /// publication.
     #[inline]
-    fn push(&mut self, addr: u64, len: u32, id: u16, flags: u16) {
+    fn push(&mut self, addr: u64, tail: Tail) {
         let at = self.next_avail;
-        self.layout.set_addr(at.index(), addr);
-        let tail = Tail::new(len, id, flags | avail_flags(at.wrap()));
+        self.layout.set_addr(at, addr);
+        let tail = tail.available(at);
         if self.first.is_none() {
-            self.first = Some((at.index(), tail));
+            self.first = Some((at, tail));
         } else {
-            self.layout.set_tail(at.index(), tail);
+            self.layout.set_tail(at, tail);
         }
         self.next_avail = at.advance(1, self.layout.size());
     }
 
-    /// True if the device used the slot that is next.
+    /// The tail of the slot that is next, if the device used it.
     #[inline]
     fn next_is_used(&self) -> Option<Tail> {
-        let tail = self.layout.tail(self.next_used.index());
+        let tail = self.layout.tail(self.next_used);
         // Nothing can be used while every slot is the driver's, whatever the flags say.
-        let outstanding = self.published.since(self.next_used, self.layout.size());
-        (tail.is_used(self.next_used.wrap()) && outstanding > 0).then_some(tail)
+        (tail.is_used(self.next_used) && self.outstanding.get() > 0).then_some(tail)
     }
 
     /// Takes back the chain with this id; `entry` says how much was written to it, all if there is none.
     #[inline]
     fn reap(&mut self, id: u16, entry: Option<Tail>) -> Result<Used, RingError> {
-        let size = self.layout.size();
-        let outstanding = self.published.since(self.next_used, size);
-        let free_id = self.free_id;
-        let slot = self.slots.get_mut(usize::from(id)).filter(|s| s.count != 0 && u32::from(s.count) <= outstanding);
-        let Some(slot) = slot else { return Err(self.fail(RingError::UsedId { id: id.into() })) };
-        let mut len = entry.map_or(slot.room, Tail::len);
-        if len > slot.room {
-            let room = slot.room;
+        let outstanding = u32::from(self.outstanding.get());
+        let note = self.notes.get_mut(usize::from(id)).filter(|n| n.count.wrapping_sub(1) < outstanding);
+        let Some(note) = note else { return Err(self.fail(RingError::UsedId { id: id.into() })) };
+        let mut len = entry.map_or(note.room, Tail::len);
+        if len > note.room {
+            let room = note.room;
             // virtio 1.3, 2.8.4: without WRITE the length is reserved. DPDK leaves there what was. QEMU leaves WRITE
             // out, so a length that can be is one all the same.
             if entry.is_some_and(|e| e.flags() & WRITE != 0) {
@@ -172,19 +156,39 @@ impl<A: RingMem> PackedDriver<A> {
             }
             len = 0;
         }
-        let count = core::mem::take(&mut slot.count);
-        self.oldest = slot.next;
-        slot.next = free_id;
-        self.free_id = id;
-        self.free = self.free.wrapping_add(count);
-        self.next_used = self.next_used.advance(count, size);
+        let count = core::mem::take(&mut note.count) as u16; // at most what was outstanding
+        self.ids.give(id);
+        self.free.add(count);
+        self.outstanding.sub(count);
+        self.next_used = self.next_used.advance(count, self.layout.size());
         Ok(Used { handle: Handle(id), len })
+    }
+
+    #[inline]
+    fn is_outstanding(&self, id: u16) -> bool {
+        self.notes.get(usize::from(id)).is_some_and(|n| n.count != 0)
+    }
+
+    /// Takes back the next chain, if one is used.
+    #[inline]
+    fn take_used(&mut self) -> Result<Option<Used>, RingError> {
+        if let Some(run) = self.run {
+            return self.reap_run(run).map(Some);
+        }
+        let Some(tail) = self.next_is_used() else { return Ok(None) };
+        if !self.in_order {
+            return self.reap(tail.id(), Some(tail)).map(Some);
+        }
+        if !self.is_outstanding(tail.id()) {
+            return Err(self.fail(RingError::UsedId { id: tail.id().into() }));
+        }
+        self.reap_run(tail).map(Some)
     }
 
     /// Goes on with a run of chains that one entry gave back.
     #[inline]
     fn reap_run(&mut self, run: Tail) -> Result<Used, RingError> {
-        let id = self.oldest;
+        let id = self.ids.oldest(self.layout.size());
         let last = id == run.id();
         self.run = if last { None } else { Some(run) };
         // virtio 1.3, 2.8.9: what a run skips was used completely.
@@ -197,60 +201,64 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
     fn add(&mut self, elements: &[Element]) -> Result<Handle, Full> {
         let fits = self.tables.as_ref().is_some_and(|t| elements.len() > 1 && t.fits(elements.len()));
         let needed = if fits { 1 } else { elements.len() };
-        if needed > usize::from(self.free) || needed == 0 {
-            return Err(Full { free: self.free, needed });
+        if needed > usize::from(self.free.get()) || needed == 0 {
+            return Err(Full { free: self.free.get(), needed });
         }
-        let id = self.take_id();
+        let id = self.ids.take();
         if fits {
             let table = self.tables.as_ref().and_then(|t| t.write(id, elements, TableFormat::Packed));
             let (addr, len) = table.unwrap_or_default();
-            self.push(addr.0, len, id, INDIRECT);
+            self.push(addr.0, Tail::new(len, id, INDIRECT));
         } else {
             let mut left = elements.len();
             for e in elements {
                 left = left.wrapping_sub(1);
                 let flags = if e.writable { WRITE } else { 0 } | if left == 0 { 0 } else { NEXT };
-                self.push(e.addr.0, e.len, id, flags);
+                self.push(e.addr.0, Tail::new(e.len, id, flags));
             }
         }
-        let count = needed as u16; // at most `free`
-        if self.free == self.layout.size() {
-            self.oldest = id;
-        } else if let Some(newest) = self.slots.get_mut(usize::from(self.newest)).filter(|_| self.in_order) {
-            newest.next = id;
-        }
-        self.newest = id;
-        self.free = self.free.wrapping_sub(count);
-        if let Some(slot) = self.slots.get_mut(usize::from(id)) {
-            slot.count = count;
-            slot.room = elements.iter().filter(|e| e.writable).fold(0, |sum: u32, e| sum.saturating_add(e.len));
+        self.free.sub(needed as u16); // at most what is free
+        if let Some(note) = self.notes.get_mut(usize::from(id)) {
+            note.count = needed as u32;
+            note.room = elements.iter().filter(|e| e.writable).fold(0, |sum: u32, e| sum.saturating_add(e.len));
         }
         Ok(Handle(id))
     }
 
     #[inline]
-    fn flush(&mut self) -> Notify {
-        let Some((slot, tail)) = self.first.take() else { return Notify::Suppressed };
+    fn publish(&mut self) {
+        let Some((at, tail)) = self.first.take() else { return };
         // virtio 1.3, 2.8.6: the first descriptor's flags last. Partner: the acquire load in the device's `peek`.
-        self.layout.set_tail(slot, tail);
-        let (old, new) = (self.published, self.next_avail);
-        self.published = new;
-        protocol::must_notify(self, old, new)
+        self.layout.set_tail(at, tail);
+        let outstanding = self.layout.size().wrapping_sub(self.free.get());
+        self.unasked.add(outstanding.wrapping_sub(self.outstanding.get()));
+        // Of a broken ring nothing is used any more.
+        self.outstanding = Cursor::new(if self.fault.is_some() { 0 } else { outstanding });
+    }
+
+    #[inline]
+    fn notify(&mut self) -> Notify {
+        let slots = self.unasked.take(self.layout.size());
+        if slots == 0 {
+            return Notify::Suppressed;
+        }
+        let new = self.published();
+        protocol::must_notify(self, new.retreat(slots, self.layout.size()), new)
     }
 
     #[inline]
     fn poll_used(&mut self) -> Result<Option<Used>, RingError> {
-        if let Some(run) = self.run {
-            return self.reap_run(run).map(Some);
-        }
-        let Some(tail) = self.next_is_used().filter(|_| self.fault.is_none()) else { return Ok(None) };
-        if !self.in_order {
-            return self.reap(tail.id(), Some(tail)).map(Some);
-        }
-        if self.slot(tail.id()).count == 0 {
-            return Err(self.fail(RingError::UsedId { id: tail.id().into() }));
-        }
-        self.reap_run(tail).map(Some)
+        self.take_used()
+    }
+
+    #[inline]
+    fn add_each(&mut self, elements: impl Iterator<Item = Element>, added: impl FnMut(Handle)) -> usize {
+        self.add_singles(elements, added)
+    }
+
+    #[inline]
+    fn reap_each(&mut self, most: usize, each: impl FnMut(Used)) -> Result<usize, RingError> {
+        self.reap_burst(most, each)
     }
 
     #[inline]
@@ -272,12 +280,12 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
     }
 
     fn notification_data(&self, queue: u16) -> NotificationData {
-        NotificationData::new(queue, self.published.to_bits(), Format::Packed)
+        NotificationData::new(queue, self.published().to_bits(), Format::Packed)
     }
 
     #[inline]
     fn free_slots(&self) -> u16 {
-        self.free
+        self.free.get()
     }
 
     #[inline]
@@ -312,6 +320,6 @@ impl<A: RingMem> Side for PackedDriver<A> {
 
     #[inline]
     fn has_work(&mut self) -> bool {
-        self.run.is_some() || (self.fault.is_none() && self.next_is_used().is_some())
+        self.run.is_some() || self.next_is_used().is_some()
     }
 }

@@ -5,10 +5,10 @@
 #![expect(unsafe_code, reason = "calls the unsafe accessors of the memory seam")]
 
 use super::place::Place;
-use crate::chain::DESC_LEN;
+use crate::chain::{DESC_LEN, INDIRECT, NEXT, WRITE};
 use crate::error::RingError;
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
-use crate::ring::QueueConfig;
+use crate::ring::{Element, QueueConfig};
 
 /// Largest packed ring (virtio 1.3, 2.8).
 const MAX_SIZE: u16 = 32_768;
@@ -60,29 +60,41 @@ impl Tail {
         (addr, self.len() as u64 | (self.flags() as u64) << 32)
     }
 
-    /// True if the driver made this slot available on the lap with counter `wrap`.
+    /// True if the driver made this slot available on the lap of `place`.
     #[inline]
-    pub(super) const fn is_avail(self, wrap: bool) -> bool {
-        self.flags() & (AVAIL | USED) == avail_flags(wrap)
+    pub(super) const fn is_avail(self, place: Place) -> bool {
+        place.is_avail(self.flags())
     }
 
-    /// True if the device used this slot on the lap with counter `wrap`.
+    /// The same for a chain of one direct descriptor: what breaks no rule, and is not to be walked.
     #[inline]
-    pub(super) const fn is_used(self, wrap: bool) -> bool {
-        self.flags() & (AVAIL | USED) == used_flags(wrap)
+    pub(super) const fn is_avail_single(self, place: Place) -> bool {
+        self.flags() & (AVAIL | USED | NEXT | INDIRECT) == place.avail_flags()
     }
-}
 
-/// The flags that make a slot available.
-#[inline]
-pub(super) const fn avail_flags(wrap: bool) -> u16 {
-    if wrap { AVAIL } else { USED }
-}
+    /// The buffer at `addr` that this tail goes with.
+    #[inline]
+    pub(super) const fn element(self, addr: u64) -> Element {
+        Element { addr: GuestAddr(addr), len: self.len(), writable: self.flags() & WRITE != 0 }
+    }
 
-/// The flags that make a slot used.
-#[inline]
-pub(super) const fn used_flags(wrap: bool) -> u16 {
-    if wrap { AVAIL | USED } else { 0 }
+    /// True if the device used this slot on the lap of `place`.
+    #[inline]
+    pub(super) const fn is_used(self, place: Place) -> bool {
+        place.is_used(self.flags())
+    }
+
+    /// This tail, available at `place`. It has none of the two flags yet.
+    #[inline]
+    pub(super) const fn available(self, place: Place) -> Self {
+        Self(self.0 | (place.avail_flags() as u64) << 48)
+    }
+
+    /// This tail, used at `place`. It has none of the two flags yet.
+    #[inline]
+    pub(super) const fn used(self, place: Place) -> Self {
+        Self(self.0 | (place.used_flags() as u64) << 48)
+    }
 }
 
 /// What one side wants to be told (virtio 1.3, 2.8.10).
@@ -138,42 +150,42 @@ impl<A: RingMem> Layout<A> {
         })
     }
 
+    /// The areas by value, for a loop over a burst: see [`RingMem::view`].
+    #[inline]
+    pub(super) fn view(&self) -> Layout<A::View<'_>> {
+        Layout { desc: self.desc.view(), driver: self.driver.view(), device: self.device.view(), size: self.size }
+    }
+
     #[inline]
     pub(super) const fn size(&self) -> u16 {
         self.size
     }
 
-    /// Offset of a slot. Slots come from places, which stay below `size`; the comparison costs nothing measurable and
-    /// makes every access in bounds by itself.
-    #[inline]
-    fn offset(&self, slot: u16) -> usize {
-        if slot < self.size { usize::from(slot) * DESC_LEN } else { 0 }
-    }
-
     /// The tail of a slot; what its owner wrote before it is readable after this load.
     #[inline]
-    pub(super) fn tail(&self, slot: u16) -> Tail {
-        // SAFETY: the second word of a descriptor inside of the area, which is aligned to 16: see `map`.
-        Tail(u64::from_le(unsafe { self.desc.load64_acquire(self.offset(slot) + 8) }))
+    pub(super) fn tail(&self, place: Place) -> Tail {
+        // SAFETY: a place's slot is below the size of its ring, so this is the second word of a descriptor inside of the
+        // area, which is aligned to 16: see `map`.
+        Tail(u64::from_le(unsafe { self.desc.load64_acquire(place.offset() + 8) }))
     }
 
     /// Hands a slot over: everything written before is visible to whoever sees this.
     #[inline]
-    pub(super) fn set_tail(&self, slot: u16, tail: Tail) {
+    pub(super) fn set_tail(&self, place: Place, tail: Tail) {
         // SAFETY: as in `tail`.
-        unsafe { self.desc.store64_release(self.offset(slot) + 8, tail.0.to_le()) };
+        unsafe { self.desc.store64_release(place.offset() + 8, tail.0.to_le()) };
     }
 
     #[inline]
-    pub(super) fn addr(&self, slot: u16) -> u64 {
-        // SAFETY: the first word of a descriptor inside of the area, which is aligned to 16.
-        u64::from_le(unsafe { self.desc.read64(self.offset(slot)) })
+    pub(super) fn addr(&self, place: Place) -> u64 {
+        // SAFETY: as in `tail`, the first word.
+        u64::from_le(unsafe { self.desc.read64(place.offset()) })
     }
 
     #[inline]
-    pub(super) fn set_addr(&self, slot: u16, addr: u64) {
+    pub(super) fn set_addr(&self, place: Place, addr: u64) {
         // SAFETY: as in `addr`.
-        unsafe { self.desc.write64(self.offset(slot), addr.to_le()) };
+        unsafe { self.desc.write64(place.offset(), addr.to_le()) };
     }
 
     /// What `owner` wants to be told: one load for both halves of the word.

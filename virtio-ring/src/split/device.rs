@@ -8,19 +8,39 @@ use crate::cursor::Cursor;
 use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestMemory, RingMem};
 use crate::notification::{HintError, NotificationData};
-use crate::protocol::{self, Side};
+use crate::protocol::{self, Side, Unasked};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
 /// In order: the used entry that goes on growing as long as its last chain may be skipped.
 #[derive(Clone, Copy, Debug)]
 struct Run {
-    /// The entry's index.
-    at: u16,
+    /// The entry.
+    at: Cursor,
     /// Head of the last chain.
     last: u16,
     written: u32,
     /// The last chain has nothing to write to.
     skippable: bool,
+}
+
+impl Run {
+    /// virtio 1.3, 2.7.9: one entry with the last head gives back a run; what is skipped counts as used completely.
+    #[inline]
+    fn extend<A: RingMem>(run: Option<Self>, chain: Self, layout: &Layout<A>) -> Self {
+        match run {
+            Some(run) if run.skippable => Self { at: run.at, ..chain },
+            Some(run) => {
+                run.write(layout);
+                chain
+            }
+            None => chain,
+        }
+    }
+
+    #[inline]
+    fn write<A: RingMem>(self, layout: &Layout<A>) {
+        layout.set_used_entry(layout.at(self.at), self.last.into(), self.written);
+    }
 }
 
 /// The device's side of a split ring.
@@ -39,6 +59,7 @@ pub struct SplitDevice<A> {
     next_used: Cursor,
     /// The index that the driver sees.
     published: Cursor,
+    unasked: Unasked,
     event_idx: bool,
     indirect: bool,
     in_order: bool,
@@ -74,6 +95,7 @@ impl<A: RingMem> SplitDevice<A> {
             avail_idx: Cursor::new(next_avail),
             next_used: Cursor::new(used),
             published: Cursor::new(used),
+            unasked: Unasked::default(),
             event_idx: config.event_idx,
             indirect: config.indirect,
             in_order: config.in_order,
@@ -112,17 +134,47 @@ impl<A: RingMem> SplitDevice<A> {
         self.avail_idx = self.next_avail;
     }
 
-    /// virtio 1.3, 2.7.9: one entry with the last head gives back a run; what is skipped counts as used completely.
-    #[inline]
-    fn extend(&mut self, chain: Run) {
-        self.run = Some(match self.run {
-            Some(run) if run.skippable => Run { at: run.at, ..chain },
-            Some(run) => {
-                self.layout.set_used_entry(run.at, run.last.into(), run.written);
-                chain
+    /// Serves up to `most` chains that are known to be available, as long as each is one direct descriptor; how many, and
+    /// whether another one is known.
+    ///
+    /// The positions are locals: nothing here could change them behind the compiler's back.
+    #[inline(always)]
+    fn serve_known<const IN_ORDER: bool, S: ChainSink>(
+        &mut self,
+        sink: &mut S,
+        most: usize,
+        done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> (usize, bool) {
+        let layout = self.layout.view();
+        let (mut at, mut to, mut run) = (self.next_avail, self.next_used, self.run);
+        let mut most = most.min(self.avail_idx.get().wrapping_sub(at.get()).into());
+        let mut count = 0;
+        while count < most {
+            let head = layout.avail_entry(layout.at(at));
+            let Some(slot) = layout.slot(head) else { break };
+            let front = Front { head, words: layout.descriptor_words(slot) };
+            let Some(element) = front.single() else { break };
+            let fault = sink.push(element).err();
+            if let Some(fault) = fault {
+                self.chain_fault = Some(fault);
+                if fault.missing().is_some() {
+                    most = count;
+                    break;
+                }
             }
-            None => chain,
-        });
+            let written = done(sink, fault);
+            if IN_ORDER {
+                let skippable = !element.writable;
+                run = Some(Run::extend(run, Run { at: to, last: head, written, skippable }, &layout));
+            } else {
+                layout.set_used_entry(layout.at(to), head.into(), written);
+            }
+            at.add(1);
+            to.add(1);
+            count = count.wrapping_add(1); // below `most`
+        }
+        (self.next_avail, self.next_used, self.run) = (at, to, run);
+        (count, count < most)
     }
 
     /// Every step of a chain that begins with `d`.
@@ -146,10 +198,8 @@ impl<A: RingMem> SplitDevice<A> {
             if d.flags & NEXT == 0 {
                 return Ok(());
             }
-            if d.next >= size {
-                return Err(ChainFault::Next { next: d.next, size });
-            }
-            d = self.layout.descriptor(d.next);
+            let slot = self.layout.slot(d.next).ok_or(ChainFault::Next { next: d.next, size })?;
+            d = Descriptor::from_words(self.layout.descriptor_words(slot));
         }
         Err(ChainFault::TooLong { max: size })
     }
@@ -161,12 +211,12 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
         if self.next_avail.get() == self.avail_idx.get() && !self.reload() {
             return None;
         }
-        let head = self.layout.avail_entry(self.next_avail.get());
-        if !self.layout.holds(head) {
+        let head = self.layout.avail_entry(self.layout.at(self.next_avail));
+        let Some(slot) = self.layout.slot(head) else {
             self.fail(RingError::Head { head, size: self.layout.size() });
             return None;
-        }
-        Some(Front { head, words: self.layout.descriptor_words(head) })
+        };
+        Some(Front { head, words: self.layout.descriptor_words(slot) })
     }
 
     #[inline]
@@ -178,16 +228,22 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     }
 
     #[inline(never)]
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        head: u16,
+        words: (u64, u64),
+    ) -> Option<(Token, bool)> {
         let mut walk = Walk::new(sink);
-        let faulty = match self.steps(mem, &mut walk, Descriptor::from_words(front.words)) {
+        let faulty = match self.steps(mem, &mut walk, Descriptor::from_words(words)) {
             Ok(()) => false,
             Err(fault) if self.note(fault) => true,
             // What came before the miss stays nobody's, and the chain the driver's.
             Err(_) => return None,
         };
         // What is behind a fault is not known.
-        Some((Token::new(front.head, 1, faulty || walk.is_writable()), faulty))
+        Some((Token::new(head, 1, faulty || walk.is_writable()), faulty))
     }
 
     #[cold]
@@ -212,28 +268,56 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 
     #[inline]
     fn complete(&mut self, token: Token, written: u32) {
-        let at = self.next_used.get();
+        let at = self.next_used;
         self.next_used.add(1);
         if self.in_order {
-            self.extend(Run { at, last: token.id, written, skippable: !token.is_writable() });
+            let chain = Run { at, last: token.id, written, skippable: !token.is_writable() };
+            self.run = Some(Run::extend(self.run, chain, &self.layout));
         } else {
-            self.layout.set_used_entry(at, token.id.into(), written);
+            self.layout.set_used_entry(self.layout.at(at), token.id.into(), written);
+        }
+    }
+
+    #[inline(always)]
+    fn singles<S: ChainSink>(
+        &mut self,
+        sink: &mut S,
+        most: usize,
+        done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> (usize, bool) {
+        if self.next_avail.get() == self.avail_idx.get() && !self.reload() {
+            return (0, false);
+        }
+        if self.in_order {
+            self.serve_known::<true, S>(sink, most, done)
+        } else {
+            self.serve_known::<false, S>(sink, most, done)
         }
     }
 
     #[inline]
-    fn flush(&mut self) -> Notify {
+    fn publish(&mut self) {
         let (old, new) = (self.published.get(), self.next_used.get());
         if old == new {
-            return Notify::Suppressed;
+            return;
         }
         if let Some(run) = self.run.take() {
-            self.layout.set_used_entry(run.at, run.last.into(), run.written);
+            run.write(&self.layout);
         }
         // virtio 1.3, 2.7.8.2: idx after the entries. Partner: the acquire load in the driver's `poll_used`.
         self.layout.set_used_idx(new);
-        self.published = Cursor::new(new);
-        protocol::must_notify(self, old, new)
+        self.published = self.next_used;
+        self.unasked.add(new.wrapping_sub(old));
+    }
+
+    #[inline]
+    fn notify(&mut self) -> Notify {
+        let entries = self.unasked.take(self.layout.size());
+        if entries == 0 {
+            return Notify::Suppressed;
+        }
+        let new = self.published.get();
+        protocol::must_notify(self, new.wrapping_sub(entries), new)
     }
 
     #[inline]

@@ -1,25 +1,27 @@
 //! The driver's side of a split ring.
 
+mod each;
 mod reset;
 
-use alloc::vec::Vec;
+use alloc::boxed::Box;
 
 use super::layout::{Layout, NO_NOTIFY};
 use crate::any::Format;
 use crate::chain::{Descriptor, INDIRECT, NEXT, WRITE};
 use crate::cursor::Cursor;
 use crate::error::RingError;
+use crate::free::FreeIds;
 use crate::indirect::{IndirectTables, TableFormat};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
 use crate::notification::NotificationData;
-use crate::protocol::{self, Side};
+use crate::protocol::{self, Side, Unasked};
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, QueueConfig, Used};
 
 /// What the driver remembers of a descriptor. The table in shared memory is only ever written: a device that changes
 /// it changes nothing here.
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
-    /// The next free descriptor, or the next of the chain.
+struct Note {
+    /// The next descriptor of the chain, if it has one.
     next: u16,
     /// Descriptors of the outstanding chain whose head this is; 0 for every other.
     count: u16,
@@ -39,24 +41,22 @@ struct Run {
 #[repr(align(128))]
 pub struct SplitDriver<A> {
     layout: Layout<A>,
-    slots: Vec<Slot>,
-    free_head: Cursor,
-    free_tail: Cursor,
-    free: Cursor,
+    notes: Box<[Note]>,
+    /// Descriptors. In order they are never given back but in the order of the table, which is that in which they are taken
+    /// (virtio 1.3, 2.7.9).
+    free: FreeIds,
     /// The next entry of the available ring to write.
     next_avail: Cursor,
     /// The index that the device sees.
     published: Cursor,
+    unasked: Unasked,
     /// The next entry of the used ring to read.
     next_used: Cursor,
     /// The device's index, as last loaded.
     used_idx: Cursor,
-    /// Chains that were published and not reaped.
-    outstanding: Cursor,
     event_idx: bool,
-    /// Descriptors are taken and used in the order of the table (virtio 1.3, 2.7.9).
     in_order: bool,
-    /// In order: head of the oldest outstanding chain.
+    /// In order: the oldest outstanding chain, whose head is in the low bits.
     oldest: Cursor,
     run: Option<Run>,
     /// Without event index: what `avail.flags` says.
@@ -78,18 +78,15 @@ impl<A: RingMem> SplitDriver<A> {
         layout.set_used_flags(0);
         layout.set_used_idx(0);
         layout.set_avail_event(0);
-        let slots = Self::free_list(config.size);
         Ok(Self {
             layout,
-            slots,
-            free_head: Cursor::new(0),
-            free_tail: Cursor::new(config.size.wrapping_sub(1)),
-            free: Cursor::new(config.size),
+            notes: (0..config.size).map(|_| Note::default()).collect(),
+            free: FreeIds::new(config.size),
             next_avail: Cursor::new(0),
             published: Cursor::new(0),
+            unasked: Unasked::default(),
             next_used: Cursor::new(0),
             used_idx: Cursor::new(0),
-            outstanding: Cursor::new(0),
             event_idx: config.event_idx,
             in_order: config.in_order,
             oldest: Cursor::new(0),
@@ -134,69 +131,72 @@ impl<A: RingMem> SplitDriver<A> {
         }
         let idx = self.layout.used_idx_acquire();
         let ahead = idx.wrapping_sub(self.next_used.get());
-        if ahead > self.outstanding.get() {
-            return Err(self.fail(RingError::UsedIndex { idx, ahead, outstanding: self.outstanding.get() }));
+        let outstanding = self.published.get().wrapping_sub(self.next_used.get());
+        if ahead > outstanding {
+            return Err(self.fail(RingError::UsedIndex { idx, ahead, outstanding }));
         }
         self.used_idx = Cursor::new(idx);
         Ok(ahead != 0)
     }
 
-    /// Takes a descriptor off the free list. The caller has checked that there is one.
-    #[inline]
-    fn take(&mut self) -> u16 {
-        let index = self.free_head.get();
-        self.free_head = Cursor::new(self.slots.get(usize::from(index)).map_or(0, |s| s.next));
-        self.free.sub(1);
-        index
-    }
-
-    /// Puts the descriptors of the chain at `head` at the end of the free list: the table is then written and read in
-    /// its order, a line after the other.
+    /// Gives the descriptors of the chain at `head` back.
     #[inline]
     fn release(&mut self, head: u16, count: u16) {
-        let mut last = head;
+        self.free.give(head);
+        if count > 1 {
+            self.release_rest(head, count);
+        }
+    }
+
+    fn release_rest(&mut self, head: u16, count: u16) {
+        let mut id = head;
         for _ in 1..count {
-            last = self.slots.get(usize::from(last)).map_or(0, |s| s.next);
+            id = self.notes.get(usize::from(id)).map_or(0, |n| n.next);
+            self.free.give(id);
         }
-        let end = core::mem::replace(&mut self.free_tail, Cursor::new(last)).get();
-        if self.free.get() == 0 {
-            self.free_head = Cursor::new(head);
-        } else if let Some(slot) = self.slots.get_mut(usize::from(end)) {
-            slot.next = head;
-        }
-        self.free.add(count);
     }
 
     /// Takes back the chain at `head`, of which `len` bytes were written, all if that is `None`; returns how many
     /// descriptors it took.
     #[inline]
     fn reap(&mut self, head: u32, len: Option<u32>) -> Result<(Used, u16), RingError> {
-        let slot = usize::try_from(head).ok().and_then(|i| self.slots.get_mut(i)).filter(|s| s.count != 0);
-        let Some(slot) = slot else { return Err(self.fail(RingError::UsedId { id: head })) };
+        let note = self.notes.get_mut(head as usize).filter(|n| n.count != 0);
+        let Some(note) = note else { return Err(self.fail(RingError::UsedId { id: head })) };
         let id = head as u16; // below the queue size
-        let len = len.unwrap_or(slot.room);
-        if len > slot.room {
-            let room = slot.room;
+        let len = len.unwrap_or(note.room);
+        if len > note.room {
+            let room = note.room;
             return Err(self.fail(RingError::UsedLen { id, room, len }));
         }
-        let count = core::mem::take(&mut slot.count);
+        let count = core::mem::take(&mut note.count);
         self.next_used.add(1);
-        self.outstanding.sub(1);
         Ok((Used { handle: Handle(id), len }, count))
+    }
+
+    /// Takes back the next chain, which is known to be used.
+    #[inline]
+    fn reap_one(&mut self) -> Result<Used, RingError> {
+        if self.in_order {
+            return self.reap_in_order();
+        }
+        let (id, len) = self.layout.used_entry(self.layout.at(self.next_used));
+        let (used, count) = self.reap(id, Some(len))?;
+        self.release(used.handle.0, count);
+        Ok(used)
     }
 
     /// Takes back the oldest chain, of the run that is under way or of a new one.
     fn reap_in_order(&mut self) -> Result<Used, RingError> {
         let run = self.run.unwrap_or_else(|| {
-            let (last, len) = self.layout.used_entry(self.next_used.get());
+            let (last, len) = self.layout.used_entry(self.layout.at(self.next_used));
             Run { last, len }
         });
-        let head = self.oldest.get();
+        let head = self.oldest.get() & self.layout.size().wrapping_sub(1);
         let last = run.last == u32::from(head);
         // virtio 1.3, 2.7.9: what a run skips was used completely.
         let (used, count) = self.reap(head.into(), last.then_some(run.len))?;
-        self.free.add(count);
-        self.oldest = Cursor::new(head.wrapping_add(count) & self.layout.size().wrapping_sub(1));
+        self.free.give_in_order(count);
+        self.oldest.add(count);
         self.run = (!last).then_some(run);
         if !last && self.next_used.get() == self.used_idx.get() {
             // The index ended before the chain that the entry names.
@@ -208,22 +208,35 @@ impl<A: RingMem> SplitDriver<A> {
     /// Writes a chain of direct descriptors; returns its head.
     #[inline]
     fn write_direct(&mut self, elements: &[Element]) -> u16 {
-        let head = self.free_head.get();
+        let head = self.free.next();
         let mut left = elements.len();
         for e in elements {
-            let index = self.take();
+            let index = self.free.take();
             left = left.wrapping_sub(1);
-            let (next, more) = if left == 0 { (0, 0) } else { (self.free_head.get(), NEXT) };
-            self.layout.set_descriptor(index, describe(e, more, next));
+            let (next, more) = if left == 0 { (0, 0) } else { (self.free.next(), NEXT) };
+            if more != 0
+                && let Some(note) = self.notes.get_mut(usize::from(index))
+            {
+                note.next = next;
+            }
+            self.describe(index, describe(e, more, next));
         }
         head
     }
 
     fn write_indirect(&mut self, elements: &[Element]) -> Option<u16> {
-        let (addr, len) = self.tables.as_ref()?.write(self.free_head.get(), elements, TableFormat::Split)?;
-        let head = self.take();
-        self.layout.set_descriptor(head, Descriptor { addr: addr.0, len, flags: INDIRECT, next: 0 });
+        let (addr, len) = self.tables.as_ref()?.write(self.free.next(), elements, TableFormat::Split)?;
+        let head = self.free.take();
+        self.describe(head, Descriptor { addr: addr.0, len, flags: INDIRECT, next: 0 });
         Some(head)
+    }
+
+    #[inline]
+    fn describe(&self, index: u16, descriptor: Descriptor) {
+        // What is free is below the queue size.
+        if let Some(slot) = self.layout.slot(index) {
+            self.layout.set_descriptor(slot, descriptor);
+        }
     }
 }
 
@@ -238,31 +251,40 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
     fn add(&mut self, elements: &[Element]) -> Result<Handle, Full> {
         let fits = self.tables.as_ref().is_some_and(|t| elements.len() > 1 && t.fits(elements.len()));
         let needed = if fits { 1 } else { elements.len() };
-        if needed > usize::from(self.free.get()) || needed == 0 {
-            return Err(Full { free: self.free.get(), needed });
+        if needed > usize::from(self.free.len()) || needed == 0 {
+            return Err(Full { free: self.free.len(), needed });
         }
         let head = if fits { self.write_indirect(elements) } else { Some(self.write_direct(elements)) };
-        let head = head.ok_or(Full { free: self.free.get(), needed })?;
-        if let Some(slot) = self.slots.get_mut(usize::from(head)) {
-            slot.count = needed as u16; // at most `free`
-            slot.room = elements.iter().filter(|e| e.writable).fold(0, |sum: u32, e| sum.saturating_add(e.len));
+        let head = head.ok_or(Full { free: self.free.len(), needed })?;
+        if let Some(note) = self.notes.get_mut(usize::from(head)) {
+            note.count = needed as u16; // at most what is free
+            note.room = elements.iter().filter(|e| e.writable).fold(0, |sum: u32, e| sum.saturating_add(e.len));
         }
-        self.layout.set_avail_entry(self.next_avail.get(), head);
+        self.layout.set_avail_entry(self.layout.at(self.next_avail), head);
         self.next_avail.add(1);
         Ok(Handle(head))
     }
 
     #[inline]
-    fn flush(&mut self) -> Notify {
+    fn publish(&mut self) {
         let (old, new) = (self.published.get(), self.next_avail.get());
         if old == new {
-            return Notify::Suppressed;
+            return;
         }
         // virtio 1.3, 2.7.13.3.1: idx after entries and descriptors. Partner: the acquire load in the device's `peek`.
         self.layout.set_avail_idx(new);
-        self.published = Cursor::new(new);
-        self.outstanding.add(new.wrapping_sub(old));
-        protocol::must_notify(self, old, new)
+        self.published = self.next_avail;
+        self.unasked.add(new.wrapping_sub(old));
+    }
+
+    #[inline]
+    fn notify(&mut self) -> Notify {
+        let entries = self.unasked.take(self.layout.size());
+        if entries == 0 {
+            return Notify::Suppressed;
+        }
+        let new = self.published.get();
+        protocol::must_notify(self, new.wrapping_sub(entries), new)
     }
 
     #[inline]
@@ -270,13 +292,21 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
         if self.next_used.get() == self.used_idx.get() && !self.reload()? {
             return Ok(None);
         }
+        self.reap_one().map(Some)
+    }
+
+    #[inline]
+    fn add_each(&mut self, elements: impl Iterator<Item = Element>, added: impl FnMut(Handle)) -> usize {
         if self.in_order {
-            return self.reap_in_order().map(Some);
+            self.add_singles::<true>(elements, added)
+        } else {
+            self.add_singles::<false>(elements, added)
         }
-        let (id, len) = self.layout.used_entry(self.next_used.get());
-        let (used, count) = self.reap(id, Some(len))?;
-        self.release(used.handle.0, count);
-        Ok(Some(used))
+    }
+
+    #[inline]
+    fn reap_each(&mut self, most: usize, each: impl FnMut(Used)) -> Result<usize, RingError> {
+        self.reap_burst(most, each)
     }
 
     #[inline]
@@ -303,7 +333,7 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
 
     #[inline]
     fn free_slots(&self) -> u16 {
-        self.free.get()
+        self.free.len()
     }
 
     #[inline]

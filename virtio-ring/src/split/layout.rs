@@ -1,9 +1,11 @@
 //! Where the words of a split ring are: the one place that turns indices into offsets.
 //!
-//! Every accessor masks its slot, so each offset is inside of the areas whose lengths and alignment `new` checked.
+//! Every accessor takes a [`Slot`], which is below the queue size by construction, so each offset is inside of the areas
+//! whose lengths and alignment `new` checked.
 #![expect(unsafe_code, reason = "calls the unsafe accessors of the memory seam")]
 
 use crate::chain::{DESC_LEN, Descriptor};
+use crate::cursor::Cursor;
 use crate::error::RingError;
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
 use crate::ring::QueueConfig;
@@ -45,9 +47,13 @@ pub(super) struct Layout<A> {
     desc: A,
     avail: A,
     used: A,
-    /// Queue size - 1, a power of two minus one; as wide as an offset, so that masking is one instruction.
-    mask: usize,
+    /// Queue size - 1, a power of two minus one; as wide as a cursor, so that masking is one instruction.
+    mask: u32,
 }
+
+/// An entry of the table or of a ring: below the queue size of the layout that made it.
+#[derive(Clone, Copy)]
+pub(super) struct Slot(usize);
 
 macro_rules! word {
     ($(#[$doc:meta])* load $name:ident = $area:ident.$method:ident[$offset:expr]) => {
@@ -87,7 +93,7 @@ impl<A: RingMem> Layout<A> {
                 return Err(RingError::Misaligned { addr: GuestAddr(0), align });
             }
         }
-        Ok(Self { desc, avail, used, mask: usize::from(size) - 1 })
+        Ok(Self { desc, avail, used, mask: u32::from(size) - 1 })
     }
 
     /// Translates the areas of a queue.
@@ -107,21 +113,27 @@ impl<A: RingMem> Layout<A> {
         Self::new(desc, avail, used, config.size)
     }
 
+    /// The areas by value, for a loop over a burst: see [`RingMem::view`].
+    #[inline]
+    pub(super) fn view(&self) -> Layout<A::View<'_>> {
+        Layout { desc: self.desc.view(), avail: self.avail.view(), used: self.used.view(), mask: self.mask }
+    }
+
     #[inline]
     pub(super) const fn size(&self) -> u16 {
         self.mask as u16 + 1 // at most 32767
     }
 
-    /// True if the table has descriptor `index`.
+    /// The slot of a ring that a cursor stands at.
     #[inline]
-    pub(super) fn holds(&self, index: u16) -> bool {
-        // Not by comparison: the masked index is what `descriptor` is going to need.
-        self.slot(index) == usize::from(index)
+    pub(super) const fn at(&self, cursor: Cursor) -> Slot {
+        Slot((cursor.wide() & self.mask) as usize)
     }
 
+    /// Descriptor `index` of the table, if it has one.
     #[inline]
-    fn slot(&self, index: u16) -> usize {
-        usize::from(index) & self.mask
+    pub(super) const fn slot(&self, index: u16) -> Option<Slot> {
+        if index as u32 <= self.mask { Some(Slot(index as usize)) } else { None }
     }
 
     #[inline]
@@ -160,24 +172,24 @@ impl<A: RingMem> Layout<A> {
     word!(/// Sets `avail_event`.
         store set_avail_event = used.store_relaxed[Self::end_of_used]);
 
-    /// The head that available entry `index` names.
+    /// The head that an available entry names.
     #[inline]
-    pub(super) fn avail_entry(&self, index: u16) -> u16 {
-        // SAFETY: the slot is masked, so the entry ends before the event word, inside of the area; even offset.
-        u16::from_le(unsafe { self.avail.read16(ENTRIES + 2 * self.slot(index)) })
+    pub(super) fn avail_entry(&self, slot: Slot) -> u16 {
+        // SAFETY: a slot below the size, so the entry ends before the event word, inside of the area; even offset.
+        u16::from_le(unsafe { self.avail.read16(ENTRIES + 2 * slot.0) })
     }
 
     #[inline]
-    pub(super) fn set_avail_entry(&self, index: u16, head: u16) {
+    pub(super) fn set_avail_entry(&self, slot: Slot, head: u16) {
         // SAFETY: as in `avail_entry`.
-        unsafe { self.avail.write16(ENTRIES + 2 * self.slot(index), head.to_le()) }
+        unsafe { self.avail.write16(ENTRIES + 2 * slot.0, head.to_le()) }
     }
 
-    /// Id and length of used entry `index`.
+    /// Id and length of a used entry.
     #[inline]
-    pub(super) fn used_entry(&self, index: u16) -> (u32, u32) {
-        let at = ENTRIES + USED_LEN * self.slot(index);
-        // SAFETY: the slot is masked, so the entry ends before the event word; multiple of 4 in an area aligned to 4.
+    pub(super) fn used_entry(&self, slot: Slot) -> (u32, u32) {
+        let at = ENTRIES + USED_LEN * slot.0;
+        // SAFETY: a slot below the size, so the entry ends before the event word; multiple of 4 in an area aligned to 4.
         let id = unsafe { self.used.read32(at) };
         // SAFETY: as above.
         let len = unsafe { self.used.read32(at + 4) };
@@ -185,25 +197,19 @@ impl<A: RingMem> Layout<A> {
     }
 
     #[inline]
-    pub(super) fn set_used_entry(&self, index: u16, id: u32, len: u32) {
-        let at = ENTRIES + USED_LEN * self.slot(index);
+    pub(super) fn set_used_entry(&self, slot: Slot, id: u32, len: u32) {
+        let at = ENTRIES + USED_LEN * slot.0;
         // SAFETY: as in `used_entry`.
         unsafe { self.used.write32(at, id.to_le()) };
         // SAFETY: as in `used_entry`.
         unsafe { self.used.write32(at + 4, len.to_le()) };
     }
 
-    /// Descriptor `index` of the table, read once.
+    /// The two words of a descriptor, each read once.
     #[inline]
-    pub(super) fn descriptor(&self, index: u16) -> Descriptor {
-        Descriptor::from_words(self.descriptor_words(index))
-    }
-
-    /// The two words of descriptor `index`, each read once.
-    #[inline]
-    pub(super) fn descriptor_words(&self, index: u16) -> (u64, u64) {
-        let at = DESC_LEN * self.slot(index);
-        // SAFETY: the slot is masked, so the descriptor is inside of the table; multiple of 8 in an area aligned to 16.
+    pub(super) fn descriptor_words(&self, slot: Slot) -> (u64, u64) {
+        let at = DESC_LEN * slot.0;
+        // SAFETY: a slot below the size, so the descriptor is inside of the table; multiple of 8 in an area aligned to 16.
         let addr = unsafe { self.desc.read64(at) };
         // SAFETY: as above.
         let rest = unsafe { self.desc.read64(at + 8) };
@@ -211,12 +217,12 @@ impl<A: RingMem> Layout<A> {
     }
 
     #[inline]
-    pub(super) fn set_descriptor(&self, index: u16, descriptor: Descriptor) {
-        let at = DESC_LEN * self.slot(index);
+    pub(super) fn set_descriptor(&self, slot: Slot, descriptor: Descriptor) {
+        let at = DESC_LEN * slot.0;
         let (addr, rest) = descriptor.into_words();
-        // SAFETY: as in `descriptor`.
+        // SAFETY: as in `descriptor_words`.
         unsafe { self.desc.write64(at, addr.to_le()) };
-        // SAFETY: as in `descriptor`.
+        // SAFETY: as in `descriptor_words`.
         unsafe { self.desc.write64(at + 8, rest.to_le()) };
     }
 

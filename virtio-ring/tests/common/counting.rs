@@ -116,6 +116,15 @@ impl<A> WatchedArea<A> {
 #[expect(unsafe_code, reason = "implements the seam")]
 // SAFETY: every access is `inner`'s, with the same arguments.
 unsafe impl<A: RingMem> RingMem for WatchedArea<A> {
+    type View<'a>
+        = &'a Self
+    where
+        Self: 'a;
+
+    fn view(&self) -> Self::View<'_> {
+        self
+    }
+
     fn len(&self) -> usize {
         self.inner.len()
     }

@@ -208,6 +208,15 @@ impl LoomArea {
 #[expect(unsafe_code, reason = "implements the seam")]
 // SAFETY: every accessor looks its word up; loom checks the rest.
 unsafe impl RingMem for LoomArea {
+    type View<'a>
+        = &'a Self
+    where
+        Self: 'a;
+
+    fn view(&self) -> Self::View<'_> {
+        self
+    }
+
     fn len(&self) -> usize {
         self.words.len
     }

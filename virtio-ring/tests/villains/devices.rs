@@ -74,15 +74,23 @@ impl<W: Wire> Victim<W> {
         assert_eq!(self.driver.add(&[element]), Ok(Handle(3)));
     }
 
-    /// The driver stopped because of `expected`, and a reset helps.
-    fn has_failed(mut self, name: &str, expected: fn(RingError) -> bool) {
+    /// The driver stopped because of `expected`, and a reset helps. It takes chains back one at a time, or in bursts.
+    fn has_failed(mut self, name: &str, expected: fn(RingError) -> bool, bursts: bool) {
         let free = self.driver.free_slots();
-        let error = self.driver.poll_used().unwrap_err();
+        let error = if bursts {
+            self.driver.reap_each(8, |used| panic!("{name}: took {used:?} back")).unwrap_err()
+        } else {
+            self.driver.poll_used().unwrap_err()
+        };
         assert!(expected(error), "{name}: {error:?}");
         assert_eq!(self.driver.fault(), Some(error), "{name}");
         assert_eq!(self.driver.free_slots(), free, "{name}: nothing was given back");
         self.used(0, 1, 0);
         assert_eq!(self.driver.poll_used(), Ok(None), "{name}: nothing is used any more");
+        let _ = self.driver.add(&[Element { addr: GuestAddr(BUFFER), len: 9, writable: true }]);
+        let _ = self.driver.flush();
+        assert_eq!(self.driver.poll_used(), Ok(None), "{name}: nor is what is added to a broken ring");
+        assert_eq!(self.driver.reap_each(8, |used| panic!("{name}: took {used:?} back")), Ok(0));
         assert!(self.driver.arm(), "{name}");
         let mut driver = self.setup.driver(&self.mem, (0, 0));
         let handle = driver.add(&[Element { addr: GuestAddr(BUFFER), len: 9, writable: true }]).unwrap();
@@ -176,10 +184,10 @@ fn hostile_devices_do_not_confuse_the_driver() {
         ),
     ];
     for (name, set_up, expected) in rows {
-        for event_idx in [false, true] {
+        for (event_idx, bursts) in [(false, false), (true, false), (false, true), (true, true)] {
             let mut v = Victim::new(event_idx);
             set_up(&mut v);
-            v.has_failed(name, expected);
+            v.has_failed(name, expected, bursts);
         }
     }
 }
@@ -261,10 +269,10 @@ fn hostile_devices_do_not_confuse_a_packed_driver() {
         ),
     ];
     for (name, set_up, expected) in rows {
-        for event_idx in [false, true] {
+        for (event_idx, bursts) in [(false, false), (true, false), (false, true), (true, true)] {
             let mut v = Victim::new(event_idx);
             set_up(&mut v);
-            v.has_failed(name, expected);
+            v.has_failed(name, expected, bursts);
         }
     }
 }
@@ -319,17 +327,18 @@ fn used_flags_on_what_is_the_drivers_mean_nothing() {
             let mut driver = setup.driver(&mem, (0, 0));
             let element = [Element { addr: GuestAddr(BUFFER), len: 9, writable: true }];
             for lap in 0..2 * size {
-                assert_eq!(driver.add(&element), Ok(Handle(0)));
+                let id = lap % size;
+                assert_eq!(driver.add(&element), Ok(Handle(id)));
                 for slot in 0..size {
-                    raw.set_tail(&mem, slot, (9, 0, flags));
+                    raw.set_tail(&mem, slot, (9, id, flags));
                 }
                 assert_eq!(driver.poll_used(), Ok(None), "size {size}, buffer {lap}");
                 assert!(driver.arm());
                 let _ = driver.flush();
                 let used = if lap < size { RawPacked::AVAIL | RawPacked::USED } else { 0 };
                 assert_eq!(driver.poll_used(), Ok(None), "size {size}, buffer {lap}: what it published itself");
-                raw.set_tail(&mem, lap % size, (9, 0, used | WRITE));
-                assert_eq!(driver.poll_used(), Ok(Some(Used { handle: Handle(0), len: 9 })));
+                raw.set_tail(&mem, lap % size, (9, id, used | WRITE));
+                assert_eq!(driver.poll_used(), Ok(Some(Used { handle: Handle(id), len: 9 })));
             }
         }
     }

@@ -6,13 +6,16 @@ use crate::cursor::Cursor;
 use crate::mem::RingMem;
 use crate::notification::{HintError, NotificationData, Standing};
 use crate::packed::place::Place;
+use crate::protocol::Unasked;
 
 impl<A: RingMem> PackedDevice<A> {
     pub(super) fn begin_anew(&mut self) {
         self.next_avail = Place::START;
         self.next_used = Place::START;
         self.published = Place::START;
+        self.unasked = Unasked::default();
         self.held = Cursor::new(0);
+        self.limit = Cursor::new(self.layout.size());
         self.first = None;
         self.run = None;
         // The driver clears the event words with the rest of the ring.

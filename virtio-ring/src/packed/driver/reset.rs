@@ -1,42 +1,45 @@
-//! Taking everything back after a reset of the queue.
+//! Taking everything back after a reset of the queue, and where the driver stands.
 
-use alloc::vec::Vec;
-
-use super::{PackedDriver, Slot};
+use super::{Note, PackedDriver};
+use crate::cursor::Cursor;
+use crate::free::FreeIds;
 use crate::mem::RingMem;
 use crate::packed::layout::{Event, Owner, Tail};
 use crate::packed::place::Place;
+use crate::protocol::Unasked;
 use crate::ring::Handle;
 
 impl<A: RingMem> PackedDriver<A> {
-    /// Every id free.
-    pub(super) fn free_list(size: u16) -> Vec<Slot> {
-        (0..size).map(|i| Slot { next: i.wrapping_add(1), count: 0, room: 0 }).collect()
+    /// Where the last publication ended.
+    #[inline]
+    pub(super) fn published(&self) -> Place {
+        // What was added meanwhile is not visible yet.
+        let added = self.layout.size().wrapping_sub(self.free.get()).wrapping_sub(self.outstanding.get());
+        self.next_avail.retreat(added, self.layout.size())
     }
 
     /// Chains that were added and not reaped.
     pub(super) fn outstanding_handles(&self) -> impl Iterator<Item = Handle> {
-        (0..).zip(&self.slots).filter(|(_, slot)| slot.count != 0).map(|(id, _)| Handle(id))
+        (0..).zip(&self.notes).filter(|(_, note)| note.count != 0).map(|(id, _)| Handle(id))
     }
 
     /// Everything as in a new ring but for what was set up: place, features, tables.
     pub(super) fn begin_anew(&mut self) {
         let size = self.layout.size();
-        for slot in 0..size {
-            self.layout.set_addr(slot, 0);
-            self.layout.set_tail(slot, Tail::new(0, 0, 0));
+        for place in Place::all(size) {
+            self.layout.set_addr(place, 0);
+            self.layout.set_tail(place, Tail::new(0, 0, 0));
         }
         self.layout.set_event(Owner::Driver, Event::Always);
         self.layout.set_event(Owner::Device, Event::Always);
-        self.slots = Self::free_list(size);
-        self.free_id = 0;
-        self.free = size;
+        self.notes.fill(Note::default());
+        self.ids = FreeIds::new(size);
+        self.free = Cursor::new(size);
         self.next_avail = Place::START;
-        self.published = Place::START;
         self.first = None;
         self.next_used = Place::START;
-        self.oldest = 0;
-        self.newest = 0;
+        self.outstanding = Cursor::new(0);
+        self.unasked = Unasked::default();
         self.run = None;
         self.silent = false;
         self.fault = None;

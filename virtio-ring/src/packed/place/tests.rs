@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{Place, passed};
 
 fn place(index: u16, wrap: bool) -> Place {
-    Place(u32::from(index) | u32::from(wrap) << 15)
+    Place::from_bits(index | u16::from(wrap) << 15, 32_768).unwrap()
 }
 
 /// Every place of a ring, in the order in which a side passes them.

@@ -5,6 +5,7 @@ use crate::any::Format;
 use crate::cursor::Cursor;
 use crate::mem::RingMem;
 use crate::notification::{HintError, NotificationData, Standing};
+use crate::protocol::Unasked;
 use crate::ring::QueueState;
 
 impl<A: RingMem> SplitDevice<A> {
@@ -14,6 +15,7 @@ impl<A: RingMem> SplitDevice<A> {
         self.avail_idx = start;
         self.next_used = start;
         self.published = start;
+        self.unasked = Unasked::default();
         // The driver clears the flags with the rest of the used ring.
         self.silent = false;
         self.unreported = false;

@@ -1,0 +1,107 @@
+//! Bursts of chains of one descriptor. Positions are locals: nothing here could change them behind the compiler's back.
+
+use super::{Note, SplitDriver, describe};
+use crate::error::RingError;
+use crate::mem::RingMem;
+use crate::ring::{Element, Handle, Used};
+
+impl<A: RingMem> SplitDriver<A> {
+    #[inline(always)]
+    pub(super) fn add_singles<const IN_ORDER: bool>(
+        &mut self,
+        mut elements: impl Iterator<Item = Element>,
+        mut added: impl FnMut(Handle),
+    ) -> usize {
+        let Self { layout, notes, free, next_avail, .. } = self;
+        let (layout, notes) = (layout.view(), &mut **notes);
+        let (room, ids, mask) = (usize::from(free.len()), &*free.ids, free.mask);
+        let (mut at, mut taken) = (*next_avail, free.taken);
+        let mut count = 0;
+        while count < room
+            && let Some(element) = elements.next()
+        {
+            // In order the ids stand in the order of the table, so the position says as much.
+            let entry = (taken.wide() & mask) as usize;
+            let id = if IN_ORDER { entry as u16 } else { ids.get(entry).copied().unwrap_or_default() };
+            let (Some(slot), Some(note)) = (layout.slot(id), notes.get_mut(usize::from(id))) else { break };
+            layout.set_descriptor(slot, describe(&element, 0, 0));
+            *note = Note { next: 0, count: 1, room: if element.writable { element.len } else { 0 } };
+            layout.set_avail_entry(layout.at(at), id);
+            added(Handle(id));
+            at.add(1);
+            taken.add(1);
+            count = count.wrapping_add(1); // below `room`
+        }
+        (*next_avail, free.taken) = (at, taken);
+        count
+    }
+
+    /// Takes back chains of one descriptor that are known to be used, out of order; how many.
+    #[inline(always)]
+    pub(super) fn reap_singles(&mut self, most: usize, each: &mut impl FnMut(Used)) -> usize {
+        let Self { layout, notes, free, next_used, used_idx, .. } = self;
+        let (layout, notes, ids) = (layout.view(), &mut **notes, &mut *free.ids);
+        let (mut at, mut given, mask) = (*next_used, free.given, free.mask);
+        let most = most.min(used_idx.get().wrapping_sub(at.get()).into());
+        let mut count = 0;
+        while count < most {
+            let (id, len) = layout.used_entry(layout.at(at));
+            // Anything else is for the general way.
+            let note = notes.get_mut(id as usize).filter(|n| n.count == 1 && len <= n.room);
+            let (Some(note), Some(place)) = (note, ids.get_mut((given.wide() & mask) as usize)) else { break };
+            note.count = 0;
+            *place = id as u16; // below the queue size
+            each(Used { handle: Handle(id as u16), len });
+            at.add(1);
+            given.add(1);
+            count = count.wrapping_add(1); // below `most`
+        }
+        (*next_used, free.given) = (at, given);
+        count
+    }
+
+    /// Takes back chains of one descriptor of the run that is under way, but the last; how many.
+    #[inline(always)]
+    pub(super) fn reap_skipped(&mut self, most: usize, each: &mut impl FnMut(Used)) -> usize {
+        let Some(run) = self.run else { return 0 };
+        let Self { notes, free, next_used, used_idx, oldest, .. } = self;
+        let notes = &mut **notes;
+        let (mut at, mut id, mask) = (*next_used, *oldest, free.mask);
+        // The index has to reach beyond the last chain of a run.
+        let known = usize::from(used_idx.get().wrapping_sub(at.get()));
+        let most = most.min(known.saturating_sub(1));
+        let mut count = 0;
+        while count < most {
+            let head = id.wide() & mask;
+            let note = notes.get_mut(head as usize).filter(|n| n.count == 1 && run.last != head);
+            let Some(note) = note else { break };
+            note.count = 0;
+            each(Used { handle: Handle(head as u16), len: note.room });
+            id.add(1);
+            at.add(1);
+            count = count.wrapping_add(1); // below `most`
+        }
+        (*next_used, *oldest) = (at, id);
+        free.give_in_order(count as u16); // no more than are known
+        count
+    }
+
+    #[inline(always)]
+    pub(super) fn reap_burst(&mut self, most: usize, mut each: impl FnMut(Used)) -> Result<usize, RingError> {
+        if most == 0 || (self.next_used.get() == self.used_idx.get() && !self.reload()?) {
+            return Ok(0);
+        }
+        let mut count: usize = 0;
+        loop {
+            let left = most.wrapping_sub(count);
+            let taken =
+                if self.in_order { self.reap_skipped(left, &mut each) } else { self.reap_singles(left, &mut each) };
+            count = count.wrapping_add(taken); // at most `most`
+            if count == most || self.next_used.get() == self.used_idx.get() {
+                return Ok(count);
+            }
+            each(self.reap_one()?);
+            count = count.wrapping_add(1);
+        }
+    }
+}
