@@ -20,6 +20,13 @@ pub struct DeviceConfig {
     pub pin: Vec<usize>,
     /// Offer the packed ring; the driver decides.
     pub packed: bool,
+    /// Offer the reset of single queues (`VIRTIO_F_RING_RESET`), for front ends that say so here: by `GET_VRING_BASE` of that
+    /// ring before the driver is told that the reset is done, and its set-up anew later.
+    ///
+    /// Off by default, and not to be turned on for a QEMU whose `virtio_net_queue_reset` tells kernel back ends only (7.2 is
+    /// one): it passes the feature on to the driver and keeps the resets to itself, so that the ring would go on in memory
+    /// that the driver has freed.
+    pub ring_reset: bool,
     /// Drop frames from the guest whose source address is not its own.
     pub spoof_check: bool,
 }
@@ -40,6 +47,7 @@ impl Default for DeviceConfig {
             poll: Self::DEFAULT_POLL,
             pin: Vec::new(),
             packed: true,
+            ring_reset: false,
             spoof_check: true,
         }
     }

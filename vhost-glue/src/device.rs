@@ -81,6 +81,9 @@ impl<P: Port> Device<P> {
         if !config.packed {
             wanted.remove(Features::RING_PACKED);
         }
+        if !config.ring_reset {
+            wanted.remove(Features::RING_RESET);
+        }
         let net = NetDevice::new(&net, wanted, port.features())?;
         let stats = Stats::new(pairs);
         Ok(Self { parts: Parts { config, net, pairs, stats }, port })

@@ -61,6 +61,8 @@ pub struct CtrlOutcome {
     pub notify: Notify,
     /// True if the budget is used up: there may be more.
     pub more: bool,
+    /// True if the next command waits for a translation: see [`DeviceRing::missing`].
+    pub missing: bool,
 }
 
 /// Carries out the commands of one control queue.
@@ -101,12 +103,16 @@ impl<M: GuestMemory> CtrlPump<M> {
     ) -> Result<CtrlOutcome, (RingError, Notify)> {
         let mut chains = 0_usize;
         let mut fault = None;
+        let mut missing = false;
         while chains < budget {
             if self.chains.is_empty() {
                 fault = fault.or(self.chains.fill(ring).err());
             }
             let view = self.chains.view();
-            let Some(chain) = view.chains().first() else { break };
+            let Some(chain) = view.chains().first() else {
+                missing = ring.missing().is_some();
+                break;
+            };
             let written = command(&view, chain, &mut self.command, handler, &mut self.stats);
             if let Some(token) = self.chains.pop() {
                 ring.complete(token, written);
@@ -116,7 +122,7 @@ impl<M: GuestMemory> CtrlPump<M> {
         let notify = ring.flush();
         match fault {
             Some(fault) => Err((fault, notify)),
-            None => Ok(CtrlOutcome { chains, notify, more: chains >= budget }),
+            None => Ok(CtrlOutcome { chains, notify, more: chains >= budget, missing }),
         }
     }
 }

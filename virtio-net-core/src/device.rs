@@ -29,8 +29,8 @@ pub struct NetDevice {
 }
 
 impl NetDevice {
-    /// A device that wants to offer `wanted` ([`Features::SUPPORTED`] for all there is) with a back end that has
-    /// `back_end`.
+    /// A device that wants to offer `wanted` ([`Features::SUPPORTED`] for all there is, without what its transport cannot
+    /// do of [`Features::TRANSPORT`]) with a back end that has `back_end`.
     ///
     /// `MTU`, `SPEED_DUPLEX` and `MQ` are offered if the configuration has a value for them, `CTRL_VQ` if there is
     /// more than one pair.

@@ -96,7 +96,7 @@ impl<R: KeepRing, M: GuestMemory> NetDriver<R, M> {
     /// [`DriverError::Memory`] if `plan` is not in `mem`.
     pub fn new(mem: M, rx: R, tx: R, plan: &BufferPlan, acked: Features) -> Result<Self, DriverError> {
         let rx_bytes = rx_sizes(acked, plan.rx).memory_len(plan.rx);
-        let fault = Fault { addr: plan.base, len: rx_bytes, access: Access::Write };
+        let fault = Fault::forbidden(plan.base, rx_bytes, Access::Write);
         let tx_base = plan.base.checked_add(rx_bytes).ok_or(fault)?;
         let tx_size = tx.size();
         let posted = plan.rx.min(rx.size());
@@ -263,7 +263,7 @@ fn rx_sizes(acked: Features, count: u16) -> BufferSizes {
 /// Address of buffer number `index`.
 fn offset(base: GuestAddr, index: u16, len: usize) -> Result<GuestAddr, Fault> {
     let bytes = (len as u64).saturating_mul(index.into());
-    base.checked_add(bytes).ok_or(Fault { addr: base, len: bytes, access: Access::Write })
+    base.checked_add(bytes).ok_or(Fault::forbidden(base, bytes, Access::Write))
 }
 
 /// Copies from guest memory, over as many regions as it takes.

@@ -67,6 +67,8 @@ bitflags::bitflags! {
         const RING_PACKED = 1 << 34;
         /// The device uses buffers in the order in which they were made available.
         const IN_ORDER = 1 << 35;
+        /// Single queues can be reset.
+        const RING_RESET = 1 << 40;
         /// Counters by control command (virtio 1.4).
         const DEVICE_STATS = 1 << 50;
         /// Hashes of inner headers.
@@ -131,7 +133,7 @@ impl Features {
     /// What depends on the back end: it takes or gives such frames, or it does not.
     pub const BACK_END: Self = Self::GUEST_OFFLOADS.union(Self::HOST_OFFLOADS);
 
-    /// What this crate and the split ring implement. Nothing else is ever offered, bit 30 least of all: the vhost-user
+    /// What this crate and the rings implement. Nothing else is ever offered, bit 30 least of all: the vhost-user
     /// protocol uses it for itself.
     pub const SUPPORTED: Self = Self::BACK_END
         .union(Self::MTU)
@@ -146,7 +148,14 @@ impl Features {
         .union(Self::RING_EVENT_IDX)
         .union(Self::RING_PACKED)
         .union(Self::IN_ORDER)
+        .union(Self::RING_RESET)
         .union(Self::VERSION_1);
+
+    /// What depends on the transport as well, which has to tell the device: to be wanted only if it does.
+    ///
+    /// `RING_RESET`: a queue that the driver has reset is never touched again. A transport that does not pass a reset on
+    /// lets the device write to memory that the driver has freed.
+    pub const TRANSPORT: Self = Self::RING_RESET;
 
     /// What a vhost-user front end may serve by itself and then not pass on, although the driver acknowledged it.
     ///

@@ -44,6 +44,9 @@ pub enum RxStop {
     Dry,
     /// The driver has to post buffers first.
     NoBuffers,
+    /// The next buffer waits for a translation, and what there is before it does not do: see [`DeviceRing::missing`] for
+    /// what to ask for, and do not arm the ring but sleep until the answer. Only with a memory that translates later.
+    Missing,
     /// The budget is used up; there may be more.
     Budget,
 }
@@ -112,7 +115,7 @@ impl<M: GuestMemory> RxPump<M> {
             // A broken ring gives nothing new; what is held already can still be used.
             fault = fault.or(self.chains.fill(ring).err());
             if self.chains.is_empty() {
-                break RxStop::NoBuffers;
+                break self.short_of(ring);
             }
             let supply = self.receive(source, filter).unwrap_or_else(|e| {
                 error = Some(e);
@@ -126,7 +129,7 @@ impl<M: GuestMemory> RxPump<M> {
                 break RxStop::Budget;
             }
             if used == 0 {
-                break RxStop::NoBuffers;
+                break self.short_of(ring);
             }
         };
         let notify = ring.flush();
@@ -137,6 +140,12 @@ impl<M: GuestMemory> RxPump<M> {
             Some(fault) => Err((fault, notify)),
             None => Ok(RxOutcome { frames, notify, stop, error }),
         }
+    }
+
+    /// Why there are not enough buffers.
+    fn short_of<R: DeviceRing>(&self, ring: &R) -> RxStop {
+        // A pool that is full did not look for more.
+        if !self.chains.is_full() && ring.missing().is_some() { RxStop::Missing } else { RxStop::NoBuffers }
     }
 
     #[inline]

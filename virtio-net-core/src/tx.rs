@@ -58,6 +58,9 @@ pub struct TxStats {
 pub enum TxStop {
     /// The driver has made nothing more available.
     Empty,
+    /// The next chain waits for a translation: see [`DeviceRing::missing`] for what to ask for, and do not arm the ring
+    /// but sleep until the answer. Only with a memory that translates later.
+    Missing,
     /// The back end is busy: come again when it has room.
     Busy,
     /// The budget is used up; there may be more.
@@ -135,7 +138,7 @@ impl<M: GuestMemory> TxPump<M> {
             fault = fault.or(self.chains.fill(ring).err());
             let held = self.chains.len();
             if held == 0 {
-                break TxStop::Empty;
+                break if ring.missing().is_some() { TxStop::Missing } else { TxStop::Empty };
             }
             let done = self.burst(ring, sink, filter);
             taken = taken.saturating_add(done as u64);

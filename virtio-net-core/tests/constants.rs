@@ -45,6 +45,7 @@ fn feature_bits_are_those_of_linux() {
         (Features::VERSION_1, virtio_config::VIRTIO_F_VERSION_1),
         (Features::RING_PACKED, virtio_config::VIRTIO_F_RING_PACKED),
         (Features::IN_ORDER, virtio_config::VIRTIO_F_IN_ORDER),
+        (Features::RING_RESET, virtio_config::VIRTIO_F_RING_RESET),
     ];
     for (feature, bit) in table {
         assert_eq!(feature.bits(), 1 << bit, "{feature}");

@@ -4,10 +4,11 @@
 //! The enums implement the traits as well, for everything that is not hot.
 
 use crate::chain::Front;
-use crate::error::{ChainFault, RingError};
+use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
+use crate::notification::{HintError, NotificationData};
 use crate::packed::{PackedDevice, PackedDriver};
-use crate::repost::{Again, KeepRing, Keeping, SlotAddrs};
+use crate::repost::{Again, KeepRing, Keeping};
 use crate::ring::{
     ChainSink, DeviceRing, DriverRing, Element, Full, Handle, Notify, QueueConfig, QueueState, Token, Used,
 };
@@ -221,6 +222,18 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
         either!(self, ring => ring.disarm());
     }
 
+    fn missing(&self) -> Option<Fault> {
+        either!(self, ring => ring.missing())
+    }
+
+    fn reset(&mut self) {
+        either!(self, ring => ring.reset());
+    }
+
+    fn hint(&self, data: NotificationData) -> Result<u16, HintError> {
+        either!(self, ring => ring.hint(data))
+    }
+
     fn state(&self) -> QueueState {
         either!(self, ring => ring.state())
     }
@@ -271,6 +284,14 @@ impl<A: RingMem> DriverRing for AnyDriver<A> {
         either!(self, ring => ring.disarm());
     }
 
+    fn reset(&mut self, taken: impl FnMut(Handle)) {
+        either!(self, ring => ring.reset(taken));
+    }
+
+    fn notification_data(&self, queue: u16) -> NotificationData {
+        either!(self, ring => ring.notification_data(queue))
+    }
+
     fn free_slots(&self) -> u16 {
         either!(self, ring => ring.free_slots())
     }
@@ -285,10 +306,6 @@ impl<A: RingMem> KeepRing for AnyDriver<A> {
         either!(self, ring => ring.keeping())
     }
 
-    fn begin(&mut self) -> u16 {
-        either!(self, ring => ring.begin())
-    }
-
     fn reap_kept(&mut self) -> Result<Option<(Used, u16)>, RingError> {
         either!(self, ring => ring.reap_kept())
     }
@@ -297,8 +314,8 @@ impl<A: RingMem> KeepRing for AnyDriver<A> {
         either!(self, ring => ring.release_kept(handle, count));
     }
 
-    fn repost_kept(&mut self, chain: Again<'_>, slots: &mut SlotAddrs) {
-        either!(self, ring => ring.repost_kept(chain, slots));
+    fn repost_kept(&mut self, chain: Again<'_>) {
+        either!(self, ring => ring.repost_kept(chain));
     }
 
     fn repost_elsewhere(&mut self, chain: Again<'_>) -> Handle {

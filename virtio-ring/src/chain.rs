@@ -1,6 +1,6 @@
 //! The rules of a chain, which are the same in every format.
 
-use crate::error::ChainFault;
+use crate::error::{ChainFault, Fault};
 use crate::mem::{Access, GuestAddr, GuestMemory, GuestSlice};
 use crate::ring::{ChainSink, Element, Token};
 
@@ -181,6 +181,10 @@ impl<'m, M: GuestMemory> Table<'m, M> {
             let at = addr.ok_or(ChainFault::TooManyBytes)?;
             let part = self.mem.translate(at, left.len(), Access::Read)?;
             let n = part.read(left);
+            if n == 0 {
+                // Against its contract; but no reason to go on forever.
+                return Err(Fault::forbidden(at, left.len() as u64, Access::Read).into());
+            }
             addr = at.checked_add(n as u64);
             left = left.get_mut(n..).unwrap_or_default();
         }

@@ -2,9 +2,9 @@
 
 use crate::mem::{Access, GuestAddr};
 
-/// A guest address range that cannot be accessed as asked for.
+/// A guest address range that cannot be accessed as asked for: not at all, or not yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("guest memory {addr:#x} (+{len} bytes) is not accessible for {access:?}")]
+#[error("guest memory {addr:#x} (+{len} bytes) is not {} for {access:?}", lack(.missing))]
 pub struct Fault {
     /// First address of the range.
     pub addr: GuestAddr,
@@ -12,6 +12,34 @@ pub struct Fault {
     pub len: u64,
     /// What the access was for.
     pub access: Access,
+    /// Nothing is known about the first address *yet*: ask whoever translates (vhost: an IOTLB miss), and try again. The
+    /// peer did nothing wrong.
+    #[doc(alias = "VHOST_IOTLB_MISS")]
+    pub missing: bool,
+}
+
+impl Fault {
+    /// The range is none that may be accessed so.
+    #[must_use]
+    pub const fn forbidden(addr: GuestAddr, len: u64, access: Access) -> Self {
+        Self { addr, len, access, missing: false }
+    }
+
+    /// The range is not translated yet.
+    #[must_use]
+    pub const fn missing(addr: GuestAddr, len: u64, access: Access) -> Self {
+        Self { addr, len, access, missing: true }
+    }
+
+    /// The fault, if it is that of a translation that is not there yet.
+    const fn miss(self) -> Option<Self> {
+        if self.missing { Some(self) } else { None }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "called by a derive with references to fields")]
+const fn lack(missing: &bool) -> &'static str {
+    if *missing { "translated yet" } else { "accessible" }
 }
 
 /// A memory map that cannot be.
@@ -178,6 +206,17 @@ pub enum RingError {
     },
 }
 
+impl RingError {
+    /// Set-up: what is not translated yet. Nothing was written; try again once it is.
+    #[must_use]
+    pub const fn missing(self) -> Option<Fault> {
+        match self {
+            Self::Unmapped(fault) => fault.miss(),
+            _ => None,
+        }
+    }
+}
+
 /// The driver made a chain that breaks a rule, or the chain names memory that it may not.
 ///
 /// The chain still has a [`Token`](crate::Token): the device completes it with length 0, counts it, and goes on.
@@ -220,4 +259,16 @@ pub enum ChainFault {
     /// An element, or an indirect table, outside of guest memory.
     #[error(transparent)]
     Unmapped(#[from] Fault),
+}
+
+impl ChainFault {
+    /// What is not translated yet. A sink that returns such a fault lets the chain stay where it is: see
+    /// [`DeviceRing::missing`](crate::DeviceRing::missing).
+    #[must_use]
+    pub const fn missing(self) -> Option<Fault> {
+        match self {
+            Self::Unmapped(fault) => fault.miss(),
+            _ => None,
+        }
+    }
 }

@@ -81,7 +81,7 @@ impl<A: RingMem> IndirectTables<A> {
     ) -> Result<Self, RingError> {
         let bytes = u64::from(tables) * u64::from(entries) * DESC_LEN as u64;
         // More than a machine of 32 bits can address is not mapped there.
-        let expected = usize::try_from(bytes).map_err(|_| Fault { addr, len: bytes, access: Access::Write })?;
+        let expected = usize::try_from(bytes).map_err(|_| Fault::forbidden(addr, bytes, Access::Write))?;
         let area = mem.ring_area(addr, expected)?;
         if area.len() < expected {
             return Err(RingError::AreaTooShort { len: area.len(), expected });
@@ -143,6 +143,17 @@ impl<A: RingMem> IndirectTables<A> {
         if let Some(pin) = self.pinned.get_mut(usize::from(table)) {
             *pin = pinned;
         }
+    }
+
+    /// Nothing is known of any table, and each descriptor has its own.
+    pub(crate) fn forget(&mut self) {
+        let tables = self.lens.len() as u16; // as many as `new` was given
+        self.notes.fill(Words::UNKNOWN);
+        self.lens.fill(0);
+        self.table_of = (0..tables).collect();
+        self.owner = (0..tables).collect();
+        self.pinned.fill(false);
+        self.shapes = Shapes::new(tables);
     }
 
     /// The first entry of a table.

@@ -48,8 +48,10 @@
 //! | suppression by index (`VIRTIO_F_EVENT_IDX`) | both sides | both sides |
 //! | `VIRTIO_F_IN_ORDER` (2.7.9, 2.8.9) | both sides | both sides |
 //! | state in vhost's format | `QueueState` | `QueueState` |
-//! | `VIRTIO_F_RING_RESET` | make the ring anew | make the ring anew |
-//! | `VIRTIO_F_NOTIFICATION_DATA`, `VIRTIO_F_ORDER_PLATFORM` | not yet | not yet |
+//! | `VIRTIO_F_RING_RESET` (2.6.1): `reset` | both sides | both sides |
+//! | `VIRTIO_F_NOTIFICATION_DATA` (2.9): `NotificationData` | both sides | both sides |
+//! | `VIRTIO_F_ORDER_PLATFORM` (6.3): `PlatformOrdered` | both sides | both sides |
+//! | `VIRTIO_F_ACCESS_PLATFORM` (6.3), translations that come later: `DeviceRing::missing` | device | device |
 //!
 //! On top of that, for those who want it: [`Reposting`] keeps used chains and posts them again with next to nothing written,
 //! [`Reorder`] lets a back end finish out of order on a ring that is in order, [`Chains`] holds accepted chains ahead.
@@ -70,6 +72,7 @@ mod error;
 mod free;
 mod indirect;
 mod mem;
+mod notification;
 mod packed;
 mod pool;
 mod protocol;
@@ -82,14 +85,15 @@ pub use any::{AnyDevice, AnyDriver, Format};
 pub use chain::Front;
 pub use error::{ChainFault, Fault, RegionError, RingError};
 pub use mem::{
-    Access, GuestAddr, GuestMemory, GuestSlice, HeapBlock, HeapMemory, MappedArea, MappedView, Region, RegionMemory,
-    RingMem,
+    Access, Fences, GuestAddr, GuestMemory, GuestSlice, HeapBlock, HeapMemory, MappedArea, MappedView, Ordered,
+    OrderedArea, PlatformFences, PlatformOrdered, Region, RegionMemory, RingMem,
 };
+pub use notification::{HintError, NotificationData};
 pub use packed::{PackedDevice, PackedDriver};
 pub use pool::{Chain, Chains, MAX_SEGMENTS, View};
 pub use reorder::{Reorder, Ticket};
 #[doc(hidden)]
-pub use repost::{Again, Keeping, SlotAddrs};
+pub use repost::{Again, Keeping};
 pub use repost::{KeepRing, KeptError, Reposting};
 pub use ring::{
     ChainSink, DeviceRing, DriverRing, Element, Full, Handle, Notify, Peeked, QueueConfig, QueueState, Token, Used,

@@ -8,10 +8,12 @@
 
 mod copy;
 mod heap;
+mod ordered;
 mod region;
 mod slice;
 
 pub use heap::{HeapBlock, HeapMemory};
+pub use ordered::{Fences, Ordered, OrderedArea, PlatformFences, PlatformOrdered};
 pub use region::{MappedArea, MappedView, Region, RegionMemory};
 pub use slice::GuestSlice;
 
@@ -59,7 +61,8 @@ pub enum Access {
 ///
 /// # Safety
 /// An implementor guarantees that every access that keeps to the contract below is sound whatever the peer does
-/// to the same memory meanwhile, and that `len` and `is_aligned` never change their answer.
+/// to the same memory meanwhile, that `len` and `is_aligned` never change their answer, and that `view` returns the same
+/// area: the same bytes, with the same answers, accessible for as long as the view lives; views of views too.
 ///
 /// The contract of every accessor: `off + size_of(word) <= self.len()`, and the address of the word is aligned to
 /// its size.
@@ -206,7 +209,8 @@ unsafe impl<A: RingMem> RingMem for &A {
 /// A slice that [`translate`](Self::translate) returned, and an area that [`ring_area`](Self::ring_area) returned,
 /// must refer to memory that stays mapped and accessible as asked for as long as this handle or a clone of it
 /// lives (an area also keeps it alive by itself), even when the handle is moved. The memory must not be borrowed
-/// by any Rust reference meanwhile.
+/// by any Rust reference meanwhile. A store to what was translated for [`Access::Read`] has to be sound as well, even if it
+/// ends the process: [`GuestSlice::write`] does not ask.
 pub unsafe trait GuestMemory {
     /// A translated ring area, which owns what keeps it mapped.
     type Area: RingMem;
@@ -215,12 +219,14 @@ pub unsafe trait GuestMemory {
     /// so. The slice has at least one byte unless `len` is 0, and at most `len` bytes.
     ///
     /// # Errors
-    /// [`Fault`] if not even the first byte is accessible.
+    /// [`Fault`] if not even the first byte is accessible; a [missing](Fault::missing) one if nothing is known about it
+    /// yet and asking again later makes sense.
     fn translate(&self, addr: GuestAddr, len: usize, access: Access) -> Result<GuestSlice<'_>, Fault>;
 
     /// Translates a ring area of exactly `len` bytes, all of them contiguous and writable.
     ///
     /// # Errors
-    /// [`Fault`] if a byte of it is not accessible or it is not contiguous.
+    /// [`Fault`] if a byte of it is not accessible or it is not contiguous; a [missing](Fault::missing) one as above. An
+    /// area that its translation is taken away from needs a new ring: its words are not translated again.
     fn ring_area(&self, addr: GuestAddr, len: usize) -> Result<Self::Area, Fault>;
 }

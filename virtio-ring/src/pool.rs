@@ -50,7 +50,7 @@ impl Chain {
 /// Chains at the front of a ring, accepted and translated ahead, in ring order.
 ///
 /// What a back end does not use stays here without touching the ring; [`rewind`](Self::rewind) puts it back before the
-/// queue stops or the memory map changes.
+/// queue stops or the memory map changes, and before it is confirmed that a translation is not used any more.
 #[derive(Debug)]
 pub struct Chains<M> {
     /// Keeps mapped what `segs` points to: see [`GuestMemory`]'s contract.
@@ -110,7 +110,8 @@ impl<M: GuestMemory> Chains<M> {
         self.last_fault.take()
     }
 
-    /// Accepts chains until `depth` are held or the ring is empty; returns how many are held.
+    /// Accepts chains until `depth` are held, the ring is empty, or a translation is
+    /// [missing](DeviceRing::missing); returns how many are held.
     ///
     /// # Errors
     /// [`RingError`] from the ring; what was held before stays held.
@@ -162,7 +163,7 @@ impl<M: GuestMemory> Chains<M> {
         true
     }
 
-    /// Accepts a chain of any shape; false if the driver broke the ring.
+    /// Accepts a chain of any shape; false if the driver broke the ring, or if a translation is missing.
     #[inline(never)]
     fn walk<R: DeviceRing>(&mut self, ring: &mut R, front: Front) -> bool {
         let first = self.segs.len() as u32; // bounded by the capacity that `new` chose
@@ -176,7 +177,10 @@ impl<M: GuestMemory> Chains<M> {
         };
         let walked = ring.walk(&self.mem, &mut sink, front.head, front.words);
         let Translate { readable, writable, readable_len, writable_len, .. } = sink;
-        let Some((token, faulty)) = walked else { return false };
+        let Some((token, faulty)) = walked else {
+            self.segs.truncate(first as usize);
+            return false;
+        };
         if faulty {
             self.last_fault = ring.chain_fault();
         }
@@ -249,6 +253,15 @@ impl<M: GuestMemory> Chains<M> {
         self.chains.clear();
         self.segs.clear();
         self.head = 0;
+    }
+
+    /// Drops every chain held without completing it and lets the ring [begin anew](DeviceRing::reset).
+    pub fn reset<R: DeviceRing>(&mut self, ring: &mut R) {
+        self.chains.clear();
+        self.segs.clear();
+        self.head = 0;
+        self.last_fault = None;
+        ring.reset();
     }
 
     /// Gives every chain back to the ring and goes on with another memory map.

@@ -3,8 +3,9 @@
 mod notes;
 
 use crate::error::RingError;
+use crate::notification::NotificationData;
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, Used};
-pub use notes::{Keeping, SlotAddrs};
+pub use notes::Keeping;
 use notes::{Notes, State};
 
 /// A driver's ring that chains can be kept on: what [`Reposting`] is made of.
@@ -14,10 +15,6 @@ pub trait KeepRing: DriverRing {
     /// What this ring needs remembered for a chain to be posted again.
     #[doc(hidden)]
     fn keeping(&self) -> Keeping;
-
-    /// To be called before every `add`; the slot where the chain is going to begin, if slots matter.
-    #[doc(hidden)]
-    fn begin(&mut self) -> u16;
 
     /// Reaps the next used chain without its descriptors: how many those are.
     #[doc(hidden)]
@@ -29,7 +26,7 @@ pub trait KeepRing: DriverRing {
 
     /// Makes a chain that was reaped so available again, where it is.
     #[doc(hidden)]
-    fn repost_kept(&mut self, chain: Again<'_>, slots: &mut SlotAddrs);
+    fn repost_kept(&mut self, chain: Again<'_>);
 
     /// In a circle: makes a copy of a chain that was reaped so available at the next free descriptors. The caller has
     /// checked that there are enough, and releases what the chain had.
@@ -84,7 +81,7 @@ pub enum KeptError {
 /// |---|---|
 /// | split | the entry of the available ring: 2 bytes |
 /// | split, in order | the same, if the ring was full and the chain is the next in the circle: virtio 1.3, 2.7.9 has the descriptors used in the order of the table. Else the descriptors as well, at another place: the chain has a new handle |
-/// | packed | the tail of each descriptor, as the device wrote over it: 8 bytes. The address as well, 8 more, if the slot had another one |
+/// | packed | each descriptor, as the device wrote over it: 16 bytes |
 /// | a chain in an indirect table | as a chain of one element; never the table |
 ///
 /// For all of this a host-side copy of what was posted is used, never shared memory. A ring that is used without this
@@ -126,7 +123,6 @@ pub struct Reposting<R> {
     ring: R,
     keeping: Keeping,
     chains: Notes,
-    slots: SlotAddrs,
 }
 
 impl<R: KeepRing> Reposting<R> {
@@ -134,7 +130,7 @@ impl<R: KeepRing> Reposting<R> {
     #[must_use]
     pub fn new(ring: R) -> Self {
         let (keeping, size) = (ring.keeping(), ring.size());
-        Self { ring, keeping, chains: Notes::new(size), slots: SlotAddrs::new(keeping, size) }
+        Self { ring, keeping, chains: Notes::new(size) }
     }
 
     /// Chains that are kept.
@@ -172,7 +168,7 @@ impl<R: KeepRing> Reposting<R> {
             return self.repost_in_circle(handle, count);
         }
         let elements = if self.keeping == Keeping::Nothing { &[] } else { self.chains.elements(handle)? };
-        self.ring.repost_kept(Again { handle, count, elements }, &mut self.slots);
+        self.ring.repost_kept(Again { handle, count, elements });
         self.chains.unkeep(handle.0);
         Ok(handle)
     }
@@ -200,7 +196,7 @@ impl<R: KeepRing> Reposting<R> {
         let free = self.ring.free_slots();
         if before == handle && free == 0 {
             let elements = self.chains.elements(handle).unwrap_or_default();
-            self.ring.repost_kept(Again { handle, count, elements }, &mut self.slots);
+            self.ring.repost_kept(Again { handle, count, elements });
             self.chains.pop();
             self.drain();
             return Ok(handle);
@@ -232,12 +228,11 @@ impl<R: KeepRing> DriverRing for Reposting<R> {
         if self.keeping == Keeping::Nothing {
             return self.ring.add(elements);
         }
-        let (slot, free) = (self.ring.begin(), self.ring.free_slots());
+        let free = self.ring.free_slots();
         let handle = self.ring.add(elements)?;
         let in_table = usize::from(free.wrapping_sub(self.ring.free_slots())) != elements.len();
         let direct = if in_table { &[] } else { elements };
         self.chains.note(handle.0, direct);
-        self.slots.note(slot, direct);
         Ok(handle)
     }
 
@@ -271,6 +266,16 @@ impl<R: KeepRing> DriverRing for Reposting<R> {
 
     fn disarm(&mut self) {
         self.ring.disarm();
+    }
+
+    /// What is kept is the caller's already, and not named; it can neither be posted again nor released any more.
+    fn reset(&mut self, taken: impl FnMut(Handle)) {
+        self.ring.reset(taken);
+        self.chains = Notes::new(self.ring.size());
+    }
+
+    fn notification_data(&self, queue: u16) -> NotificationData {
+        self.ring.notification_data(queue)
     }
 
     fn free_slots(&self) -> u16 {

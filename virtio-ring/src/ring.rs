@@ -1,8 +1,9 @@
 //! What every ring is to the code that uses it, whatever its format.
 
 use crate::chain::Front;
-use crate::error::{ChainFault, RingError};
+use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestAddr, GuestMemory};
+use crate::notification::{HintError, NotificationData};
 
 /// One buffer of a chain, before translation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,7 +21,8 @@ pub trait ChainSink {
     /// Takes one element.
     ///
     /// # Errors
-    /// Anything that makes the chain useless; the walk ends there.
+    /// Anything that makes the chain useless; the walk ends there. With a [missing](Fault::missing) translation the chain
+    /// is not useless but not usable yet: what the sink has of it is to be forgotten, as it comes again from its beginning.
     fn push(&mut self, element: Element) -> Result<(), ChainFault>;
 }
 
@@ -144,7 +146,8 @@ impl<R: DeviceRing> Peeked<'_, R> {
 
 /// The device's side of a ring.
 pub trait DeviceRing: Sized {
-    /// Walks the next available chain into `sink` without taking it. `None` if the ring is empty.
+    /// Walks the next available chain into `sink` without taking it. `None` if the ring is empty, or if the chain waits
+    /// for a translation: see [`missing`](Self::missing).
     ///
     /// # Errors
     /// [`RingError`] once, when the driver broke the ring; after that the ring looks empty. The error stays at
@@ -157,8 +160,18 @@ pub trait DeviceRing: Sized {
         sink: &mut S,
     ) -> Result<Option<Peeked<'_, Self>>, RingError> {
         let Some(front) = self.front() else { return self.idle().map(|()| None) };
-        let Some((token, faulty)) = self.look(mem, sink, front) else { return self.idle().map(|()| None) };
-        Ok(Some(Peeked { token, ring: self, faulty }))
+        // `look`, written out: the usual way then carries no test for a chain that is not there after all.
+        let Some(element) = front.single() else {
+            let walked = self.walk(mem, sink, front.head, front.words);
+            let Some((token, faulty)) = walked else { return self.idle().map(|()| None) };
+            return Ok(Some(Peeked { token, ring: self, faulty }));
+        };
+        let faulty = match sink.push(element) {
+            Ok(()) => false,
+            Err(fault) if self.note(fault) => true,
+            Err(_) => return Ok(None),
+        };
+        Ok(Some(Peeked { token: front.token(), ring: self, faulty }))
     }
 
     /// Serves up to `most` chains on the spot: [`peek`](Self::peek), [`accept`](Peeked::accept) and
@@ -166,7 +179,8 @@ pub trait DeviceRing: Sized {
     /// of each chain go to `sink`; `done` then says how many bytes were written to it, and has to say 0 if there is a
     /// fault. Returns how many chains were served; [`flush`](Self::flush) makes them visible.
     ///
-    /// The driver's index is read only if nothing is known to be available, so fewer than there are may be served.
+    /// The driver's index is read only if nothing is known to be available, so fewer than there are may be served; and a
+    /// chain that waits for a translation ends the loop untouched.
     ///
     /// # Errors
     /// [`RingError`] once, when the driver broke the ring and no chain was served before.
@@ -178,6 +192,8 @@ pub trait DeviceRing: Sized {
         most: usize,
         mut done: impl FnMut(&mut S, Option<ChainFault>) -> u32,
     ) -> Result<usize, RingError> {
+        // A driver that makes slots available again before they are published must not keep this loop going.
+        let most = most.min(self.size().into());
         let mut count: usize = 0;
         loop {
             let (served, more) = self.singles(sink, most.wrapping_sub(count), &mut done);
@@ -201,7 +217,7 @@ pub trait DeviceRing: Sized {
     }
 
     /// Serves up to `most` chains of one direct descriptor: the fast part of [`serve`](Self::serve). How many, and whether
-    /// a chain of another shape, or a violation, ended that.
+    /// a chain of another shape, or a violation, ended that (a missing translation does not count).
     #[doc(hidden)]
     fn singles<S: ChainSink>(
         &mut self,
@@ -211,14 +227,15 @@ pub trait DeviceRing: Sized {
     ) -> (usize, bool);
 
     /// Shows the chain behind `front` to `sink`: the second half of [`peek`](Self::peek). The chain, and whether it is
-    /// faulty; `None` if the driver broke the ring.
+    /// faulty; `None` if the driver broke the ring, or if a translation is missing.
     #[doc(hidden)]
     #[inline(always)]
     fn look<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: Front) -> Option<(Token, bool)> {
         let Some(element) = front.single() else { return self.walk(mem, sink, front.head, front.words) };
         let faulty = match sink.push(element) {
             Ok(()) => false,
-            Err(fault) => self.note(fault),
+            Err(fault) if self.note(fault) => true,
+            Err(_) => return None,
         };
         Some((front.token(), faulty))
     }
@@ -227,7 +244,8 @@ pub trait DeviceRing: Sized {
     #[doc(hidden)]
     fn front(&mut self) -> Option<Front>;
 
-    /// Why there is no [`front`](Self::front): nothing is available, or the driver broke the ring.
+    /// Why there is no [`front`](Self::front), or none that can be walked: nothing is available, the driver broke the ring,
+    /// or a translation is missing.
     ///
     /// # Errors
     /// As `peek`: a violation, once.
@@ -245,7 +263,8 @@ pub trait DeviceRing: Sized {
         words: (u64, u64),
     ) -> Option<(Token, bool)>;
 
-    /// Keeps the fault of a chain for [`chain_fault`](Self::chain_fault); true.
+    /// Keeps the fault of a chain for [`chain_fault`](Self::chain_fault); true unless the chain only waits for a
+    /// translation.
     #[doc(hidden)]
     fn note(&mut self, fault: ChainFault) -> bool;
 
@@ -279,11 +298,41 @@ pub trait DeviceRing: Sized {
     fn notify(&mut self) -> Notify;
 
     /// Asks the driver for kicks. False if chains became available meanwhile: serve them first, or sleep forever.
+    ///
+    /// A chain that waits for a translation is available: `arm` says false as long as it is at the front. See
+    /// [`missing`](Self::missing) for what to wait for instead.
     #[must_use = "false means that there is work to do before sleeping"]
     fn arm(&mut self) -> bool;
 
     /// Tells the driver that kicks are not needed.
     fn disarm(&mut self);
+
+    /// What is not translated yet, if that is why the last look at the ring ([`peek`](Self::peek), [`serve`](Self::serve)
+    /// or a [`fill`](crate::Chains::fill) that ended with room left) gave nothing although a chain is there.
+    ///
+    /// The chain is untouched at the front, and holds back those behind it: ask for the translation, and look again when
+    /// it has come. Until then kicks tell nothing new: a device may sleep without [`arm`](Self::arm), as long as the
+    /// answer wakes it. After a look that gave a chain this says nothing.
+    #[doc(alias = "VIRTIO_F_ACCESS_PLATFORM")]
+    #[doc(alias = "VHOST_IOTLB_MISS")]
+    fn missing(&self) -> Option<Fault>;
+
+    /// Begins anew, as after a reset of the queue (virtio 1.3, 2.6.1): what is held is dropped, a violation is forgotten,
+    /// the device stands where a ring of its format [starts](crate::Format::start). Nothing is read or written: the
+    /// memory is the driver's again, which sets it up anew before it makes anything available.
+    ///
+    /// Every [`Token`] of before is void: completed or given back, it would be another chain's. Use
+    /// [`Chains::reset`](crate::Chains::reset) for a pool. For another geometry or another place make a new ring.
+    #[doc(alias = "VIRTIO_F_RING_RESET")]
+    fn reset(&mut self);
+
+    /// Whether the data of a notification can be true, and how much it says is available beyond what was accepted: chains
+    /// of a split ring, slots of a packed one; 0 if it is nothing new. Reads nothing of the ring, and changes nothing.
+    ///
+    /// # Errors
+    /// [`HintError`]: the data is to be counted and ignored.
+    #[doc(alias = "VIRTIO_F_NOTIFICATION_DATA")]
+    fn hint(&self, data: NotificationData) -> Result<u16, HintError>;
 
     /// Where the device stands: the first chain that was not accepted.
     fn state(&self) -> QueueState;
@@ -391,6 +440,24 @@ pub trait DriverRing {
 
     /// Tells the device that calls are not needed.
     fn disarm(&mut self);
+
+    /// Takes back every chain that was added and not reaped, once the device has reset the queue (virtio 1.3, 2.6.1), and
+    /// begins anew: the ring's memory, free descriptors, event words and handles are those of a new ring, and a violation
+    /// is forgotten. `taken` sees each handle once, in no particular order.
+    ///
+    /// What the device has used and nobody reaped is among them: reap first whatever may not be lost. For another geometry
+    /// make a new ring after this.
+    ///
+    /// Not before the device says that the reset is done: until then it may still write to what is taken back.
+    #[doc(alias = "VIRTIO_F_RING_RESET")]
+    #[doc(alias = "virtqueue_detach_unused_buf")]
+    fn reset(&mut self, taken: impl FnMut(Handle))
+    where
+        Self: Sized;
+
+    /// What to write for queue number `queue` when a [`flush`](Self::flush) says that a notification is needed.
+    #[doc(alias = "VIRTIO_F_NOTIFICATION_DATA")]
+    fn notification_data(&self, queue: u16) -> NotificationData;
 
     /// Descriptors that are free.
     fn free_slots(&self) -> u16;

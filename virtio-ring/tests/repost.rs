@@ -42,6 +42,8 @@ enum Op {
     Release(usize),
     /// A handle that is probably not kept.
     Wrong(u16),
+    /// The queue is reset, wherever it stands.
+    Reset,
 }
 
 fn elements() -> impl Strategy<Value = Vec<Element>> {
@@ -69,6 +71,7 @@ fn op() -> impl Strategy<Value = Op> {
         7 => prop_oneof![2 => Just(0), 1 => any::<usize>()].prop_map(Op::Repost),
         2 => any::<usize>().prop_map(Op::Release),
         1 => any::<u16>().prop_map(Op::Wrong),
+        1 => Just(Op::Reset),
     ]
 }
 
@@ -164,6 +167,7 @@ impl Session {
                 assert_eq!(self.driver.release(chain.handle), error, "once is enough");
             }
             Op::Repost(_) | Op::Release(_) => {}
+            Op::Reset => self.reset(),
             Op::Wrong(handle) => {
                 let handle = Handle(*handle);
                 if self.kept.iter().all(|c| c.handle != handle) {
@@ -173,6 +177,24 @@ impl Session {
             }
         }
         self.check();
+    }
+
+    /// What the device had comes back by name; what was kept is the driver's already.
+    fn reset(&mut self) {
+        self.device.reset();
+        let held = self.held.drain(..).map(|(_, chain)| chain);
+        let done = self.completed.drain(..).chain(self.used.drain(..)).map(|(chain, _)| chain);
+        let out = self.added.drain(..).chain(self.visible.drain(..)).chain(held).chain(done);
+        let mut wanted: Vec<u16> = out.map(|chain| chain.handle.0).collect();
+        let mut taken = Vec::new();
+        self.driver.reset(|handle| taken.push(handle.0));
+        wanted.sort_unstable();
+        taken.sort_unstable();
+        assert_eq!(taken, wanted);
+        for chain in self.kept.drain(..) {
+            let error = Err(KeptError::NotKept { handle: chain.handle });
+            assert_eq!(self.driver.release(chain.handle), error, "kept before the reset");
+        }
     }
 
     fn add(&mut self, elements: Vec<Element>) {

@@ -6,7 +6,7 @@
 //! writes anything but its own words of the ring.
 //!
 //! Rows of split rings are here, those of packed ones in `villains/packed.rs`, hostile devices in `villains/devices.rs` and
-//! `villains/kept.rs`.
+//! `villains/kept.rs`, and what goes wrong behind an IOMMU in `villains/iommu.rs`.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -18,6 +18,8 @@
 mod common;
 #[path = "villains/devices.rs"]
 mod devices;
+#[path = "villains/iommu.rs"]
+mod iommu;
 #[path = "villains/kept.rs"]
 mod kept;
 #[path = "villains/packed.rs"]

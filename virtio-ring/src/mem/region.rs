@@ -130,14 +130,14 @@ unsafe impl<K: Clone> GuestMemory for RegionMemory<K> {
             // SAFETY: `left` bytes from `host` on are mapped, readable and writable while `self` lives.
             Some((_, host, left)) => Ok(unsafe { GuestSlice::new(host, left.min(len)) }),
             None if len == 0 => Ok(GuestSlice::EMPTY),
-            None => Err(Fault { addr, len: len as u64, access }),
+            None => Err(Fault::forbidden(addr, len as u64, access)),
         }
     }
 
     fn ring_area(&self, addr: GuestAddr, len: usize) -> Result<Self::Area, Fault> {
         match self.find(addr) {
             Some((region, host, left)) if left >= len => Ok(MappedArea { ptr: host, len, _keep: region.keep.clone() }),
-            _ => Err(Fault { addr, len: len as u64, access: Access::Write }),
+            _ => Err(Fault::forbidden(addr, len as u64, Access::Write)),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The device's side of a packed ring.
 
+mod reset;
+
 use super::layout::{Event, Layout, Owner, Tail, USED};
 use super::place::{self, Place};
 use crate::chain::{Descriptor, Front, INDIRECT, NEXT, WRITE, Walk};
 use crate::cursor::Cursor;
-use crate::error::{ChainFault, RingError};
+use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestMemory, RingMem};
+use crate::notification::{HintError, NotificationData};
 use crate::protocol::{self, Side, Unasked};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
@@ -86,7 +89,8 @@ pub struct PackedDevice<A> {
     /// The fault has not been returned to anybody yet.
     unreported: bool,
     fault: Option<RingError>,
-    /// What is wrong with the chain that was peeked at last, if that was faulty.
+    /// What is wrong with the chain that was peeked at last, if that was faulty, or what it waits for. An empty ring
+    /// forgets it.
     chain_fault: Option<ChainFault>,
 }
 
@@ -219,6 +223,8 @@ impl<A: RingMem> PackedDevice<A> {
         let (mut first, mut run) = (self.first, self.run);
         let most = most.min(self.limit.get().saturating_sub(self.held.get()).into());
         let (mut count, mut more) = (0, false);
+        // What an earlier look missed is not what this one finds.
+        self.chain_fault = None;
         'burst: while count < most {
             // Up to the next end of the ring there is nothing to wrap.
             let straight = most.min(count.wrapping_add(at.left(size).min(to.left(size)).into())); // far below 2^32
@@ -230,8 +236,11 @@ impl<A: RingMem> PackedDevice<A> {
                 }
                 let (id, element) = (tail.id(), tail.element(layout.addr(at)));
                 let fault = sink.push(element).err();
-                if fault.is_some() {
-                    self.chain_fault = fault;
+                if let Some(fault) = fault {
+                    self.chain_fault = Some(fault);
+                    if fault.missing().is_some() {
+                        break 'burst;
+                    }
                 }
                 let written = done(sink, fault);
                 if IN_ORDER {
@@ -264,6 +273,7 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
     fn front(&mut self) -> Option<Front> {
         let tail = self.layout.tail(self.next_avail);
         if !tail.is_avail(self.next_avail) || self.held() >= self.limit.get() {
+            self.chain_fault = None;
             return None;
         }
         Some(Front { head: tail.id(), words: tail.words(self.layout.addr(self.next_avail)) })
@@ -287,11 +297,13 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
     ) -> Option<(Token, bool)> {
         match self.steps(mem, &mut Walk::new(sink), Front { head, words }) {
             Ok((token, None)) => Some((token, false)),
-            Ok((token, Some(fault))) => Some((token, self.note(fault))),
+            // A chain that misses something stays the driver's.
+            Ok((token, Some(fault))) => self.note(fault).then_some((token, true)),
             Err(error) => {
                 self.fault = Some(error);
                 self.limit = Cursor::new(0);
                 self.unreported = true;
+                self.chain_fault = None;
                 None
             }
         }
@@ -300,7 +312,7 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
     #[cold]
     fn note(&mut self, fault: ChainFault) -> bool {
         self.chain_fault = Some(fault);
-        true
+        fault.missing().is_none()
     }
 
     #[inline]
@@ -377,6 +389,18 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
             self.silent = true;
             self.layout.set_event(Owner::Device, Event::Never);
         }
+    }
+
+    fn missing(&self) -> Option<Fault> {
+        self.chain_fault.and_then(ChainFault::missing)
+    }
+
+    fn reset(&mut self) {
+        self.begin_anew();
+    }
+
+    fn hint(&self, data: NotificationData) -> Result<u16, HintError> {
+        self.judge(data)
     }
 
     fn state(&self) -> QueueState {

@@ -2,17 +2,20 @@
 
 mod each;
 mod repost;
+mod reset;
 
 use alloc::boxed::Box;
 
 use super::layout::{Event, Layout, Owner, Tail};
 use super::place::{self, Place};
+use crate::any::Format;
 use crate::chain::{INDIRECT, NEXT, WRITE};
 use crate::cursor::Cursor;
 use crate::error::RingError;
 use crate::free::FreeIds;
 use crate::indirect::{IndirectTables, TableFormat};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
+use crate::notification::NotificationData;
 use crate::protocol::{self, Side, Unasked};
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, QueueConfig, Used};
 
@@ -128,14 +131,8 @@ impl<A: RingMem> PackedDriver<A> {
     /// publication.
     #[inline]
     fn push(&mut self, addr: u64, tail: Tail) {
-        self.layout.set_addr(self.next_avail, addr);
-        self.push_tail(tail);
-    }
-
-    /// The same for a slot that has its address already.
-    #[inline]
-    fn push_tail(&mut self, tail: Tail) {
         let at = self.next_avail;
+        self.layout.set_addr(at, addr);
         let tail = tail.available(at);
         if self.first.is_none() {
             self.first = Some((at, tail));
@@ -261,8 +258,7 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
         if slots == 0 {
             return Notify::Suppressed;
         }
-        // What was added meanwhile is not visible yet.
-        let new = self.next_avail.retreat(self.added.get(), self.layout.size());
+        let new = self.published();
         protocol::must_notify(self, new.retreat(slots, self.layout.size()), new)
     }
 
@@ -292,6 +288,15 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
             self.silent = true;
             self.layout.set_event(Owner::Driver, Event::Never);
         }
+    }
+
+    fn reset(&mut self, taken: impl FnMut(Handle)) {
+        self.outstanding_handles().for_each(taken);
+        self.begin_anew();
+    }
+
+    fn notification_data(&self, queue: u16) -> NotificationData {
+        NotificationData::new(queue, self.published().to_bits(), Format::Packed)
     }
 
     #[inline]

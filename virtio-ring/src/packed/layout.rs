@@ -153,7 +153,9 @@ impl<A: RingMem> Layout<A> {
     /// The areas by value, for a loop over a burst: see [`RingMem::view`].
     #[inline]
     pub(super) fn view(&self) -> Layout<A::View<'_>> {
-        Layout { desc: self.desc.view(), driver: self.driver.view(), device: self.device.view(), size: self.size }
+        let (desc, driver, device) = (self.desc.view(), self.driver.view(), self.device.view());
+        debug_assert_eq!(desc.len(), self.desc.len());
+        Layout { desc, driver, device, size: self.size }
     }
 
     #[inline]

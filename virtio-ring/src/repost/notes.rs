@@ -16,43 +16,8 @@ pub enum Keeping {
     Nothing,
     /// Descriptors have to be used in the order of the table.
     Circle,
-    /// The device writes over descriptors, and the next slot may be another one.
+    /// The device writes over descriptors: address too, if it likes, as a used descriptor's is unused (virtio 1.3, 2.8.4).
     Slots,
-}
-
-/// Packed: the address that each slot was last written with.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct SlotAddrs(Vec<u64>);
-
-impl SlotAddrs {
-    /// Nothing is known of the slot. A buffer at this address is written every time.
-    const UNKNOWN: u64 = u64::MAX;
-
-    pub(super) fn new(keeping: Keeping, size: u16) -> Self {
-        let slots = if keeping == Keeping::Slots { size } else { 0 };
-        Self(alloc::vec![Self::UNKNOWN; slots.into()])
-    }
-
-    /// A chain was written from `slot` on, of one slot whose address is not known if it has no `elements`.
-    pub(super) fn note(&mut self, mut slot: u16, elements: &[Element]) {
-        if elements.is_empty() {
-            self.must_write(slot, Self::UNKNOWN);
-        }
-        for e in elements {
-            self.must_write(slot, e.addr.0);
-            slot = if usize::from(slot).saturating_add(1) < self.0.len() { slot.wrapping_add(1) } else { 0 };
-        }
-    }
-
-    /// True if `slot` has another address, which is going to be `addr`.
-    #[inline]
-    pub(crate) fn must_write(&mut self, slot: u16, addr: u64) -> bool {
-        match self.0.get_mut(usize::from(slot)) {
-            Some(known) => core::mem::replace(known, addr) != addr || addr == Self::UNKNOWN,
-            None => true,
-        }
-    }
 }
 
 /// Where a chain stands.

@@ -1,10 +1,13 @@
 //! The device's side of a split ring.
 
+mod reset;
+
 use super::layout::{Layout, NO_NOTIFY};
 use crate::chain::{Descriptor, Front, INDIRECT, NEXT, Walk};
 use crate::cursor::Cursor;
-use crate::error::{ChainFault, RingError};
+use crate::error::{ChainFault, Fault, RingError};
 use crate::mem::{GuestMemory, RingMem};
+use crate::notification::{HintError, NotificationData};
 use crate::protocol::{self, Side, Unasked};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
 
@@ -66,7 +69,8 @@ pub struct SplitDevice<A> {
     unreported: bool,
     run: Option<Run>,
     fault: Option<RingError>,
-    /// What is wrong with the chain that was peeked at last, if that was faulty.
+    /// What is wrong with the chain that was peeked at last, if that was faulty, or what it waits for. An empty ring
+    /// forgets it.
     chain_fault: Option<ChainFault>,
 }
 
@@ -106,6 +110,7 @@ impl<A: RingMem> SplitDevice<A> {
     /// Reads the driver's index; true if there is something new.
     #[inline]
     fn reload(&mut self) -> bool {
+        self.chain_fault = None;
         if self.fault.is_some() {
             return false;
         }
@@ -125,6 +130,7 @@ impl<A: RingMem> SplitDevice<A> {
     fn fail(&mut self, error: RingError) {
         self.fault = Some(error);
         self.unreported = true;
+        self.chain_fault = None;
         self.avail_idx = self.next_avail;
     }
 
@@ -141,7 +147,7 @@ impl<A: RingMem> SplitDevice<A> {
     ) -> (usize, bool) {
         let layout = self.layout.view();
         let (mut at, mut to, mut run) = (self.next_avail, self.next_used, self.run);
-        let most = most.min(self.avail_idx.get().wrapping_sub(at.get()).into());
+        let mut most = most.min(self.avail_idx.get().wrapping_sub(at.get()).into());
         let mut count = 0;
         while count < most {
             let head = layout.avail_entry(layout.at(at));
@@ -149,8 +155,12 @@ impl<A: RingMem> SplitDevice<A> {
             let front = Front { head, words: layout.descriptor_words(slot) };
             let Some(element) = front.single() else { break };
             let fault = sink.push(element).err();
-            if fault.is_some() {
-                self.chain_fault = fault;
+            if let Some(fault) = fault {
+                self.chain_fault = Some(fault);
+                if fault.missing().is_some() {
+                    most = count;
+                    break;
+                }
             }
             let written = done(sink, fault);
             if IN_ORDER {
@@ -228,7 +238,9 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
         let mut walk = Walk::new(sink);
         let faulty = match self.steps(mem, &mut walk, Descriptor::from_words(words)) {
             Ok(()) => false,
-            Err(fault) => self.note(fault),
+            Err(fault) if self.note(fault) => true,
+            // What came before the miss stays nobody's, and the chain the driver's.
+            Err(_) => return None,
         };
         // What is behind a fault is not known.
         Some((Token::new(head, 1, faulty || walk.is_writable()), faulty))
@@ -237,7 +249,7 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
     #[cold]
     fn note(&mut self, fault: ChainFault) -> bool {
         self.chain_fault = Some(fault);
-        true
+        fault.missing().is_none()
     }
 
     #[inline]
@@ -320,6 +332,18 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
             self.silent = true;
             self.layout.set_used_flags(NO_NOTIFY);
         }
+    }
+
+    fn missing(&self) -> Option<Fault> {
+        self.chain_fault.and_then(ChainFault::missing)
+    }
+
+    fn reset(&mut self) {
+        self.begin_anew();
+    }
+
+    fn hint(&self, data: NotificationData) -> Result<u16, HintError> {
+        self.judge(data)
     }
 
     fn state(&self) -> QueueState {

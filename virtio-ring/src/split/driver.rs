@@ -2,16 +2,19 @@
 
 mod each;
 mod repost;
+mod reset;
 
 use alloc::boxed::Box;
 
 use super::layout::{Layout, NO_NOTIFY};
+use crate::any::Format;
 use crate::chain::{Descriptor, INDIRECT, NEXT, WRITE};
 use crate::cursor::Cursor;
 use crate::error::RingError;
 use crate::free::FreeIds;
 use crate::indirect::{IndirectTables, TableFormat};
 use crate::mem::{GuestAddr, GuestMemory, RingMem};
+use crate::notification::NotificationData;
 use crate::protocol::{self, Side, Unasked};
 use crate::ring::{DriverRing, Element, Full, Handle, Notify, QueueConfig, Used};
 
@@ -194,15 +197,15 @@ impl<A: RingMem> SplitDriver<A> {
         });
         let head = self.oldest.get() & self.layout.size().wrapping_sub(1);
         let last = run.last == u32::from(head);
+        if !last && self.next_used.get().wrapping_add(1) == self.used_idx.get() {
+            // The index ends before the chain that the entry names.
+            return Err(self.fail(RingError::UsedId { id: run.last }));
+        }
         // virtio 1.3, 2.7.9: what a run skips was used completely.
         let (used, count) = self.reap(head.into(), last.then_some(run.len))?;
         self.free.give_in_order(count);
         self.oldest.add(count);
         self.run = (!last).then_some(run);
-        if !last && self.next_used.get() == self.used_idx.get() {
-            // The index ended before the chain that the entry names.
-            return Err(self.fail(RingError::UsedId { id: run.last }));
-        }
         Ok(used)
     }
 
@@ -323,6 +326,15 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
             self.silent = true;
             self.layout.set_avail_flags(NO_NOTIFY);
         }
+    }
+
+    fn reset(&mut self, taken: impl FnMut(Handle)) {
+        self.outstanding_handles().for_each(taken);
+        self.begin_anew();
+    }
+
+    fn notification_data(&self, queue: u16) -> NotificationData {
+        NotificationData::new(queue, self.published.get(), Format::Split)
     }
 
     #[inline]

@@ -116,7 +116,9 @@ impl<A: RingMem> Layout<A> {
     /// The areas by value, for a loop over a burst: see [`RingMem::view`].
     #[inline]
     pub(super) fn view(&self) -> Layout<A::View<'_>> {
-        Layout { desc: self.desc.view(), avail: self.avail.view(), used: self.used.view(), mask: self.mask }
+        let view = Layout { desc: self.desc.view(), avail: self.avail.view(), used: self.used.view(), mask: self.mask };
+        debug_assert_eq!(view.desc.len(), self.desc.len());
+        view
     }
 
     #[inline]

@@ -161,7 +161,7 @@ unsafe impl GuestMemory for LoomMemory {
     type Area = LoomArea;
 
     fn translate(&self, addr: GuestAddr, len: usize, access: Access) -> Result<GuestSlice<'_>, Fault> {
-        Err(Fault { addr, len: len as u64, access })
+        Err(Fault::forbidden(addr, len as u64, access))
     }
 
     fn ring_area(&self, addr: GuestAddr, len: usize) -> Result<LoomArea, Fault> {

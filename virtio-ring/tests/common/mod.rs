@@ -11,6 +11,7 @@
 
 pub(crate) mod counting;
 pub(crate) mod guest;
+pub(crate) mod iotlb;
 #[cfg(not(miri))]
 pub(crate) mod loomed;
 pub(crate) mod peers;

@@ -5,19 +5,10 @@ use crate::chain::{INDIRECT, NEXT, WRITE};
 use crate::error::RingError;
 use crate::mem::RingMem;
 use crate::packed::layout::Tail;
-use crate::repost::{Again, KeepRing, Keeping, SlotAddrs};
+use crate::repost::{Again, KeepRing, Keeping};
 use crate::ring::{DriverRing, Handle, Used};
 
 impl<A: RingMem> PackedDriver<A> {
-    /// As [`push`](Self::push), but the address only if the slot has another one.
-    fn push_again(&mut self, addr: u64, len: u32, (id, flags): (u16, u16), slots: &mut SlotAddrs) {
-        let at = self.next_avail;
-        if slots.must_write(at.index(), addr) {
-            self.layout.set_addr(at, addr);
-        }
-        self.push_tail(Tail::new(len, id, flags));
-    }
-
     fn pin(&mut self, id: u16, pinned: bool) {
         if let Some(tables) = &mut self.tables {
             tables.pin(id, pinned);
@@ -28,10 +19,6 @@ impl<A: RingMem> PackedDriver<A> {
 impl<A: RingMem> KeepRing for PackedDriver<A> {
     fn keeping(&self) -> Keeping {
         Keeping::Slots
-    }
-
-    fn begin(&mut self) -> u16 {
-        self.next_avail.index()
     }
 
     fn reap_kept(&mut self) -> Result<Option<(Used, u16)>, RingError> {
@@ -50,7 +37,7 @@ impl<A: RingMem> KeepRing for PackedDriver<A> {
         self.free.add(count);
     }
 
-    fn repost_kept(&mut self, chain: Again<'_>, slots: &mut SlotAddrs) {
+    fn repost_kept(&mut self, chain: Again<'_>) {
         let id = chain.handle.0;
         if self.in_order {
             self.ids.retake(id);
@@ -58,13 +45,13 @@ impl<A: RingMem> KeepRing for PackedDriver<A> {
         self.added.add(chain.count);
         if chain.elements.is_empty() {
             let (addr, len) = self.tables.as_ref().and_then(|t| t.place(id)).unwrap_or_default();
-            self.push_again(addr.0, len, (id, INDIRECT), slots);
+            self.push(addr.0, Tail::new(len, id, INDIRECT));
         }
         let mut left = chain.elements.len();
         for e in chain.elements {
             left = left.wrapping_sub(1);
             let flags = if e.writable { WRITE } else { 0 } | if left == 0 { 0 } else { NEXT };
-            self.push_again(e.addr.0, e.len, (id, flags), slots);
+            self.push(e.addr.0, Tail::new(e.len, id, flags));
         }
         self.pin(id, false);
         if let Some(note) = self.notes.get_mut(usize::from(id)) {

@@ -4,7 +4,7 @@ use super::SplitDriver;
 use crate::chain::{Descriptor, INDIRECT};
 use crate::error::RingError;
 use crate::mem::RingMem;
-use crate::repost::{Again, KeepRing, Keeping, SlotAddrs};
+use crate::repost::{Again, KeepRing, Keeping};
 use crate::ring::{Handle, Used};
 
 impl<A: RingMem> SplitDriver<A> {
@@ -28,10 +28,6 @@ impl<A: RingMem> SplitDriver<A> {
 impl<A: RingMem> KeepRing for SplitDriver<A> {
     fn keeping(&self) -> Keeping {
         if self.in_order { Keeping::Circle } else { Keeping::Nothing }
-    }
-
-    fn begin(&mut self) -> u16 {
-        0
     }
 
     fn reap_kept(&mut self) -> Result<Option<(Used, u16)>, RingError> {
@@ -61,7 +57,7 @@ impl<A: RingMem> KeepRing for SplitDriver<A> {
         }
     }
 
-    fn repost_kept(&mut self, chain: Again<'_>, _slots: &mut SlotAddrs) {
+    fn repost_kept(&mut self, chain: Again<'_>) {
         if self.in_order {
             // Nothing is free, and the chain's descriptors are the next in the circle.
             self.free.give_in_order(chain.count);
