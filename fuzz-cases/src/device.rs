@@ -186,7 +186,10 @@ where
             // Most of what says that it is a table is one.
             return (TABLE, 16 * u32::from(self.input.u8() % 8), flags.into(), next);
         }
-        (self.address(), self.length(), (flags & 7).into(), next)
+        let (addr, len) = (self.address(), self.length());
+        // Not longer than it takes: a table of all of memory tells no more than one of 256 entries.
+        let len = if flags & 4 != 0 && len <= 0x8_0000 { len % 0x1000 } else { len };
+        (addr, len, (flags & 7).into(), next)
     }
 
     /// The flags that make the slot at `position` available.

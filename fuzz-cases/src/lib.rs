@@ -24,6 +24,9 @@ mod driver;
 mod input;
 mod model;
 mod restore;
+#[cfg(test)]
+mod sabotage;
+pub mod seeds;
 mod watched;
 
 use virtio_ring::Format;
@@ -90,12 +93,8 @@ pub fn packed_driver(data: &[u8]) -> Tally {
 /// A device or a driver whose memory may give another value at each read. The first byte says which; the second, how
 /// much of the rest is script and how much tricks.
 pub fn evil_memory(data: &[u8]) -> Tally {
-    let [kind, share, rest @ ..] = data else { return Tally::default() };
-    let (script, tricks) = rest.split_at(rest.len() * usize::from(*share) / 256);
-    let format = if kind & 1 == 0 { Format::Split } else { Format::Packed };
-    // Without a trick it is just another session.
-    let tricks = if tricks.is_empty() { &[0] } else { tricks };
-    if kind & 2 == 0 {
+    let (format, script, tricks) = evil_parts(data);
+    if data.first().is_none_or(|kind| kind & 2 == 0) {
         device::run(format, script, tricks, device::ours(format))
     } else {
         driver::run(format, script, tricks, driver::ours)
@@ -105,4 +104,12 @@ pub fn evil_memory(data: &[u8]) -> Tally {
 /// The same script of good chains through both formats.
 pub fn agree(data: &[u8]) -> Tally {
     agree::run(data, agree::ours)
+}
+
+/// Format, script and tricks, at least one.
+fn evil_parts(data: &[u8]) -> (Format, &[u8], &[u8]) {
+    let [kind, share, rest @ ..] = data else { return (Format::Split, &[], &[0]) };
+    let (script, tricks) = rest.split_at(rest.len() * usize::from(*share) / 256);
+    let format = if kind & 1 == 0 { Format::Split } else { Format::Packed };
+    (format, script, if tricks.is_empty() { &[0] } else { tricks })
 }
