@@ -12,16 +12,16 @@ use crate::common::guest::{Memory, bytes, poke};
 
 /// Rings, tables and buffers; what begins where it ends is elsewhere in host memory; the end of the address space, but for
 /// the last byte.
-const REGIONS: [(u64, usize); 3] = [(0, 0x1_0000), (0x1_0000, 0x1000), (TOP, 0xFFF)];
+const REGIONS: [(u64, usize); 3] = [(0, SEAM as usize), (SEAM, 0x1000), (TOP, 0xFFF)];
 /// Indirect tables.
-pub(crate) const TABLE: u64 = 0x4000;
+pub(crate) const TABLE: u64 = 0x3000;
 /// Buffers, to the end of the first region and beyond.
-pub(crate) const BUFFER: u64 = 0x8000;
+pub(crate) const BUFFER: u64 = 0x4000;
 /// The first address behind the first region.
-pub(crate) const SEAM: u64 = 0x1_0000;
+pub(crate) const SEAM: u64 = 0x8000;
 pub(crate) const TOP: u64 = 0xFFFF_FFFF_FFFF_F000;
-/// Bytes before and behind each region; a page, to keep its alignment.
-const GUARD: usize = 4096;
+/// Bytes before and behind each region, which keep its alignment.
+const GUARD: usize = 256;
 const PATTERN: u8 = 0xA5;
 
 /// A run of guest addresses inside one region: where it begins, and bytes.
@@ -116,10 +116,15 @@ impl Arena {
     pub(crate) fn check(&self) {
         for ((block, shadow), (guest, _)) in self.blocks.iter().zip(REGIONS) {
             let shadow = shadow.borrow();
-            let now = bytes(block, 0, shadow.len());
-            if now != *shadow {
-                let at = now.iter().zip(shadow.iter()).position(|(a, b)| a != b).unwrap_or_default();
-                let addr = guest.wrapping_add(at as u64).wrapping_sub(GUARD as u64);
+            let slice = block.translate(GuestAddr(0), shadow.len(), Access::Read).unwrap();
+            let mut now = [0; 1024];
+            for (page, shadow) in shadow.chunks(now.len()).enumerate() {
+                let n = slice.skip(page * now.len()).read(&mut now).min(shadow.len());
+                if now[..n] == *shadow {
+                    continue;
+                }
+                let at = now.iter().zip(shadow).position(|(a, b)| a != b).unwrap_or_default();
+                let addr = guest.wrapping_add((page * now.len() + at) as u64).wrapping_sub(GUARD as u64);
                 panic!("oracle: written outside of posted buffers at {addr:#x}: {:#x}, not {:#x}", now[at], shadow[at]);
             }
         }

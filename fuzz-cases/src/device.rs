@@ -113,9 +113,7 @@ where
         let chains = Chains::new(mem.clone(), DEPTH);
         let offered = model.avail;
         let (pooled, held) = (Vec::new(), Vec::new());
-        let session = Self { input, mem, make, device, chains, model, pooled, held, offered, tally: Tally::default() };
-        session.settle();
-        session
+        Self { input, mem, make, device, chains, model, pooled, held, offered, tally: Tally::default() }
     }
 
     /// Runs the script, serves what is left and looks at the whole.
@@ -128,7 +126,7 @@ where
             self.step();
         }
         self.serve_all();
-        self.settle();
+        self.mem.arena.settle(self.own());
         self.mem.arena.check();
         self.tally
     }
@@ -211,7 +209,7 @@ where
         let first = self.input.u8();
         let (slot, len) = (u64::from(first) % size, u32::from(self.input.u8()));
         let two = first & 0x80 != 0 && size > 1;
-        let buffer = |i: u64| BUFFER + 256 * (2 * slot + i);
+        let buffer = |i: u64| BUFFER + 64 * (2 * slot + i);
         let (head, tail) = (if two { NEXT } else { WRITE }, WRITE);
         if self.model.format == Format::Split {
             let next = (slot + 1) % size;
@@ -290,10 +288,6 @@ where
                 tails.chain(std::iter::once(config.device.0..config.device.0 + 4)).collect()
             }
         }
-    }
-
-    fn settle(&self) {
-        self.mem.arena.settle(self.own());
     }
 
     /// Takes what is available into the pool, and compares it with what the model makes of it.
@@ -409,7 +403,6 @@ where
         self.mem.end();
         self.tally.completed += done.len();
         self.used_entries(old, &done);
-        self.settle();
     }
 
     /// The driver finds each chain, and what was written to it.
@@ -462,7 +455,6 @@ where
             assert_eq!(may_sleep, !self.model.has_work(), "oracle: work before sleep");
             self.mem.end();
         }
-        self.settle();
     }
 
     /// Puts back what is in the pool.
@@ -494,7 +486,6 @@ where
         self.model = Model::new(format, config, self.mem.clone(), state);
         self.model.evil = evil;
         self.offered = self.model.avail + ahead;
-        self.settle();
     }
 
     /// Whatever is available comes to an end, and quickly.

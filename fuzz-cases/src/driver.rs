@@ -110,7 +110,6 @@ impl<D: DriverRing> Session<'_, D> {
             let free = self.setup.size - self.added.iter().map(|a| a.needed).sum::<u16>();
             assert_eq!(self.driver.free_slots(), free, "oracle: free descriptors");
         }
-        self.settle();
     }
 
     fn config(&self) -> QueueConfig {

@@ -50,19 +50,25 @@ pub struct Tally {
 pub struct Target {
     /// Name of the binary and of the folders with seeds.
     pub name: &'static str,
+    /// What is run against what.
+    pub about: &'static str,
     /// Runs it; panics if something is wrong.
     pub run: fn(&[u8]) -> Tally,
 }
 
 /// All of them.
 pub const TARGETS: [Target; 7] = [
-    Target { name: "split_device", run: split_device },
-    Target { name: "packed_device", run: packed_device },
-    Target { name: "split_driver", run: split_driver },
-    Target { name: "packed_driver", run: packed_driver },
-    Target { name: "restore", run: restore },
-    Target { name: "evil_memory", run: evil_memory },
-    Target { name: "agree", run: agree },
+    Target { name: "split_device", about: "a split device against a hostile driver", run: split_device },
+    Target { name: "packed_device", about: "a packed device against a hostile driver", run: packed_device },
+    Target { name: "split_driver", about: "a split driver against a hostile device", run: split_driver },
+    Target { name: "packed_driver", about: "a packed driver against a hostile device", run: packed_driver },
+    Target { name: "restore", about: "a device started from hostile addresses, sizes and states", run: restore },
+    Target {
+        name: "evil_memory",
+        about: "devices and drivers on memory that gives another value at each read",
+        run: evil_memory,
+    },
+    Target { name: "agree", about: "the same good chains through both formats", run: agree },
 ];
 
 /// A split device against a hostile driver.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use virtio_ring::{AnyDevice, DeviceRing, Fault, Format, GuestAddr, QueueConfig, QueueState, RingError};
 
 use crate::Tally;
-use crate::arena::Arena;
+use crate::arena::{Arena, TABLE};
 use crate::common::guest::{RING, RawPacked, word16};
 use crate::device::{self, RING_BYTES, Session, anywhere};
 use crate::input::Input;
@@ -115,7 +115,7 @@ fn areas(format: Format, config: &QueueConfig) -> [(GuestAddr, u64, u64); 3] {
 fn overlap(format: Format, config: &QueueConfig) -> bool {
     let mut all = areas(format, config).map(|(addr, len, _)| (addr.0, addr.0 + len));
     all.sort_unstable();
-    all.windows(2).any(|pair| pair[0].1 > pair[1].0) || all.iter().any(|(_, end)| *end > 0x4000)
+    all.windows(2).any(|pair| pair[0].1 > pair[1].0) || all.iter().any(|(_, end)| *end > TABLE)
 }
 
 /// The state that a front end means which knows split rings only: see [`virtio_ring::PackedDevice::resume`].

@@ -49,9 +49,9 @@ mod device {
         7, 9, 2, 11, 1, 0,
     ];
     /// A descriptor that is its own next; one outside of memory; one over the seam of two regions.
-    pub(super) const LOOP: [u8; 12] = [2, 0, 0x41, 0, 0, 0, 0, 0, 8, 4, 0, 7];
-    pub(super) const NOWHERE: [u8; 18] = [2, 0, 0x42, 0, 7, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 8, 4, 1, 7];
-    pub(super) const SEAM: [u8; 11] = [2, 0, 0x42, 0, 3, 10, 0, 60, 4, 1, 7];
+    pub(super) const LOOP: [u8; 9] = [2, 0, 0x41, 0, 0, 0, 0, 0, 8];
+    pub(super) const NOWHERE: [u8; 15] = [2, 0, 0x42, 0, 7, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 8];
+    pub(super) const SEAM: [u8; 8] = [2, 0, 0x42, 0, 3, 10, 0, 60];
     /// Heads that are none.
     pub(super) const BAD_HEAD: [u8; 3] = [4, 0xFF, 7];
 }
@@ -79,6 +79,10 @@ fn devices() -> Vec<Seed> {
     let mut all = Vec::new();
     for (target, size) in EIGHT {
         let table: &[u8] = if target == "split_device" { &SPLIT_TABLE } else { &PACKED_TABLE };
+        // The head is slot 0; or the driver goes on by one slot.
+        let offer = [4, u8::from(target == "packed_device"), FILL[0]];
+        // In a packed ring, every slot says that the chain goes on.
+        let endless = (0..8).flat_map(|slot| [&[2, slot], &LOOP[2..]].concat()).collect::<Vec<_>>();
         let burst = |features, start| {
             let take = [&TAKE_ALL[..], &TAKE_SEVEN, &TAKE_NONE, &TAKE_ALL];
             parts(&[&[size, features, start], &OFFER_FOUR, &ARM, &FILL, &take.concat(), &COMPLETE_FOUR, &ARM])
@@ -91,8 +95,9 @@ fn devices() -> Vec<Seed> {
             ("in_order", burst(EVENT | IN_ORDER, 0)),
             ("table", parts(&[&[size, INDIRECT, 0], table, table])),
             ("restart", parts(&[&[size, 0, 3], &OFFER_FOUR, &FILL, &stop.concat(), &again.concat()])),
-            ("loop", parts(&[&[size, 0, 0], &LOOP, &TAKE_ALL, &COMPLETE])),
-            ("nowhere", parts(&[&[size, 0, 0], &NOWHERE, &TAKE_ALL, &COMPLETE, &SEAM, &TAKE_ALL, &COMPLETE])),
+            ("loop", parts(&[&[size, 0, 0], &endless, &offer])),
+            ("nowhere", parts(&[&[size, 0, 0], &NOWHERE, &offer, &TAKE_ALL, &COMPLETE])),
+            ("seam", parts(&[&[size, 0, 0], &SEAM, &offer, &TAKE_ALL, &COMPLETE])),
             ("bad_head", parts(&[&[size, 0, 0], &OFFER_FOUR, &FILL, &BAD_HEAD])),
         ];
         all.extend(scripts.map(|(name, bytes)| Seed { target, name, bytes }));
