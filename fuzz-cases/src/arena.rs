@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use virtio_ring::{Access, GuestAddr, GuestMemory, GuestSlice, HeapMemory, Region};
 
@@ -34,15 +35,31 @@ pub(crate) struct Arena {
     blocks: Vec<(HeapMemory, RefCell<Vec<u8>>)>,
 }
 
+thread_local! {
+    /// The arena of the session before: under a sanitizer, fresh pages cost more than all the rest of a session.
+    static KEPT: Rc<Arena> = Rc::new(Arena::new());
+}
+
 impl Arena {
-    pub(crate) fn new() -> Self {
+    /// An arena that holds nothing but the pattern.
+    pub(crate) fn fresh() -> Rc<Self> {
+        let kept = KEPT.with(Rc::clone);
+        // The other handle is the one that is kept.
+        let arena = if Rc::strong_count(&kept) == 2 { kept } else { Rc::new(Self::new()) };
+        for (block, shadow) in &arena.blocks {
+            let mut shadow = shadow.borrow_mut();
+            shadow.fill(PATTERN);
+            poke(block, 0, &shadow);
+        }
+        arena
+    }
+
+    fn new() -> Self {
         let blocks: Vec<_> = REGIONS
             .iter()
             .map(|(_, len)| {
-                let block = HeapMemory::zeroed(GuestAddr(0), len + 2 * GUARD).unwrap();
-                let shadow = vec![PATTERN; len + 2 * GUARD];
-                poke(&block, 0, &shadow);
-                (block, RefCell::new(shadow))
+                let len = len + 2 * GUARD;
+                (HeapMemory::zeroed(GuestAddr(0), len).unwrap(), RefCell::new(vec![0; len]))
             })
             .collect();
         let regions = REGIONS.iter().zip(&blocks).map(|(&(guest, len), (block, _))| {

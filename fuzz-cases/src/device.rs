@@ -1,7 +1,6 @@
 //! A device against a hostile driver that only has memory, beside the model and the shadow.
 
 use std::ops::Range;
-use std::rc::Rc;
 
 use virtio_ring::{Chains, DeviceRing, Format, GuestAddr, QueueConfig, QueueState, RingError, Token};
 
@@ -72,7 +71,7 @@ where
     let evil = !tricks.is_empty();
     // What a table that changes is made of is not known, and so not whether its used entry may be left out.
     setup.indirect &= !(evil && setup.in_order);
-    let arena = Rc::new(Arena::new());
+    let arena = Arena::fresh();
     arena.poke(RING, &[0; RING_BYTES]);
     let config = setup.config();
     let state = match (format, input.below(4)) {

@@ -1,7 +1,6 @@
 //! A driver against a hostile device that only has memory.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use virtio_ring::{AnyDriver, DriverRing, Element, Format, GuestAddr, Handle, QueueConfig, Used};
 
@@ -55,7 +54,7 @@ pub(crate) fn run<D: DriverRing>(
 ) -> Tally {
     let mut input = Input::new(data);
     let setup = set_up(&mut input, format);
-    let mem = Watched::new(Rc::new(Arena::new()), tricks);
+    let mem = Watched::new(Arena::fresh(), tricks);
     let driver = make(&mem, &setup);
     let honest = tricks.is_empty();
     // Set-up clears what is the device's as well.

@@ -21,7 +21,7 @@ where
     let flags = input.u8();
     let format = if flags & 1 == 0 { Format::Split } else { Format::Packed };
     let resume = flags & 2 != 0;
-    let arena = Rc::new(Arena::new());
+    let arena = Arena::fresh();
     if flags & 4 != 0 {
         arena.poke(RING, &[0; 2 * RING_BYTES]);
     }
