@@ -8,7 +8,7 @@ use virtio_ring::{Access, Fault, GuestAddr, GuestMemory, GuestSlice, HeapMemory,
 
 use crate::arena::Arena;
 
-/// Accesses of one call before it is taken for endless. The longest walk is 64 chains of some 4352 table entries, each of
+/// Accesses of one call before it is taken for endless. The longest walk is 64 chains of some 2300 table entries, each of
 /// which may take five translations.
 const ENDLESS: usize = 1 << 21;
 /// Longest range that an evil memory cuts or changes while it translates it: an entry of an indirect table.
