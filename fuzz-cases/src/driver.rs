@@ -39,6 +39,9 @@ struct Session<'a, D> {
     used: VecDeque<Used>,
     /// Split: the device's used index. Packed: its next used position.
     device_at: u64,
+    /// Chains added since the last flush, and chains flushed and not reaped.
+    fresh: u16,
+    out: u16,
     /// Nothing but what the protocol allows was done yet.
     honest: bool,
     failed: bool,
@@ -68,6 +71,8 @@ pub(crate) fn run<D: DriverRing>(
         added,
         used,
         device_at: 0,
+        fresh: 0,
+        out: 0,
         honest,
         failed: false,
         tally: Tally::default(),
@@ -132,7 +137,6 @@ impl<D: DriverRing> Session<'_, D> {
     fn end(&mut self) {
         self.settle();
         self.mem.arena.check();
-        self.mem.begin();
         if self.honest {
             // Whatever was used comes back, and nothing else.
             while !self.used.is_empty() {
@@ -162,6 +166,7 @@ impl<D: DriverRing> Session<'_, D> {
         assert!(needed <= free, "oracle: {needed} of {free} descriptors fit");
         assert!(self.failed || self.added.iter().all(|a| a.handle != handle), "oracle: a handle twice");
         let room = room(&elements);
+        self.fresh += 1;
         self.added.push(Added { handle, needed, room, is_published: false, is_used: false });
     }
 
@@ -175,14 +180,20 @@ impl<D: DriverRing> Session<'_, D> {
         let fresh = self.added.iter().any(|a| !a.is_published);
         assert!(fresh || !self.honest || !notify.is_needed(), "oracle: a kick for nothing");
         self.added.iter_mut().for_each(|a| a.is_published = true);
+        self.out += std::mem::take(&mut self.fresh);
     }
 
     /// What comes back was out, comes back once, and holds no more than it can.
     fn poll(&mut self) -> Option<Used> {
+        self.mem.begin();
         let polled = self.driver.poll_used();
         if self.failed {
             assert_eq!(polled, Ok(None), "oracle: a broken ring looks empty");
             return None;
+        }
+        if let Some(idx) = self.mem.last(self.config().device.0 + 2).filter(|_| self.is_split()) {
+            let claimed = (idx as u16).wrapping_sub(self.tally.completed as u16);
+            assert!(claimed <= self.out || polled.is_err(), "oracle: {claimed} used of {} that are out", self.out);
         }
         let used = match polled {
             Ok(used) => used,
@@ -204,6 +215,8 @@ impl<D: DriverRing> Session<'_, D> {
         let added = self.added.remove(at);
         assert!(len <= added.room, "oracle: {len} bytes in room for {}", added.room);
         self.tally.completed += 1;
+        // A packed driver takes back, for one chain of many slots, several that it has not published.
+        self.out = self.out.wrapping_sub(1);
         used
     }
 

@@ -87,6 +87,13 @@ fn devices() -> Vec<Seed> {
             let take = [&TAKE_ALL[..], &TAKE_SEVEN, &TAKE_NONE, &TAKE_ALL];
             parts(&[&[size, features, start], &OFFER_FOUR, &ARM, &FILL, &take.concat(), &COMPLETE_FOUR, &ARM])
         };
+        // The driver wants to be told of the place behind the burst, or of its last.
+        let wish = if target == "split_device" {
+            [vec![6, 0x94, 0, 4, 0], vec![6, 0x94, 0, 3, 0]]
+        } else {
+            [5, 4].map(|place| vec![6, 0x80, 0, place, 0x80, 6, 0x82, 0, 2, 0])
+        };
+        let round = [&OFFER_FOUR[..], &FILL, &TAKE_ALL, &TAKE_ALL, &TAKE_ALL, &TAKE_ALL, &COMPLETE_FOUR];
         let stop = [&DISARM[..], &REWIND, &FILL, &TAKE_ALL, &COMPLETE, &FILL, &TAKE_ALL, &RESTART, &OFFER_FOUR];
         let again = [&FILL[..], &TAKE_ALL, &TAKE_ALL, &COMPLETE_TWO, &ARM];
         let scripts = [
@@ -97,11 +104,17 @@ fn devices() -> Vec<Seed> {
             ("restart", parts(&[&[size, 0, 3], &OFFER_FOUR, &FILL, &stop.concat(), &again.concat()])),
             ("loop", parts(&[&[size, 0, 0], &endless, &offer])),
             ("nowhere", parts(&[&[size, 0, 0], &NOWHERE, &offer, &TAKE_ALL, &COMPLETE])),
+            ("event_behind", parts(&[&[size, EVENT, 0], &wish[0], &round.concat()])),
+            ("event_last", parts(&[&[size, EVENT, 0], &wish[1], &round.concat()])),
             ("seam", parts(&[&[size, 0, 0], &SEAM, &offer, &TAKE_ALL, &COMPLETE])),
             ("bad_head", parts(&[&[size, 0, 0], &OFFER_FOUR, &FILL, &BAD_HEAD])),
         ];
         all.extend(scripts.map(|(name, bytes)| Seed { target, name, bytes }));
     }
+    let mut behind = SPLIT_TABLE;
+    // Next is the entry behind the table.
+    behind[3] = 2;
+    all.push(Seed { target: "split_device", name: "table_next", bytes: parts(&[&[3, INDIRECT, 0], &behind]) });
     all
 }
 
@@ -138,6 +151,9 @@ fn drivers() -> Vec<Seed> {
         ];
         all.extend(scripts.map(|(name, bytes)| Seed { target, name, bytes }));
     }
+    // The used index goes on, to where no chain is out; the entries there name chains that are.
+    let jump = parts(&[&[3, 0], &WRITE, &WRITE, &FLUSH, &[17, 0, 0, 5, 17, 0, 1, 5, 17, 0, 1, 5], &POLL, &POLL, &POLL]);
+    all.push(Seed { target: "split_driver", name: "index", bytes: jump });
     all
 }
 
@@ -147,6 +163,7 @@ fn restores() -> Vec<Seed> {
     // Flags: 1 packed, 2 resume, 4 zeroed. Then size and features, the state, and what is written to the ring before.
     let scripts = [
         ("split_fresh", parts(&[&[4, 0, 3, 0, 1, 0], &work])),
+        ("split_full", parts(&[&[4, 0, 3, 0, 0, 8, 0, 0, 0, 0], &work])),
         ("split_ahead", parts(&[&[4, 0, 3, 0, 0, 0x34, 0x12, 0, 0, 0], &work])),
         ("split_used", parts(&[&[4, 0, 3, 0, 0, 0x34, 0x12, 0, 0, 1, 0, 0x34, 0x12], &work])),
         ("packed_fresh", parts(&[&[5, 0, 7, 0, 1, 0], &work])),

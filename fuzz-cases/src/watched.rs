@@ -59,6 +59,12 @@ impl Watched {
         value
     }
 
+    /// What the side read last at `addr`, if it did.
+    pub(crate) fn last(&self, addr: u64) -> Option<u64> {
+        let seen = self.seen.borrow();
+        seen.log.iter().rev().flatten().find(|(a, _)| *a == addr).map(|(_, value)| *value)
+    }
+
     pub(crate) fn is_unaccounted(&self) -> bool {
         self.seen.borrow().log.iter().any(Option::is_some)
     }
