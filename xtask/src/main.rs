@@ -1,6 +1,7 @@
-//! The commands of this repository: `cargo xtask demo` and `cargo xtask test`.
+//! The commands of this repository: `cargo xtask demo`, `cargo xtask test` and `cargo xtask fuzz`.
 
 mod demo;
+mod fuzz;
 mod interrupt;
 mod test;
 
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 /// What the root of this repository is called for messages and paths.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Runs the demo or the tests of this repository.
+/// Runs the demo, the tests or the fuzz targets of this repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
@@ -27,7 +28,8 @@ Examples:
   cargo xtask demo --guest qemu         Debian's cloud kernel in QEMU
   cargo xtask demo --guest in-process   no package needed at all
   cargo xtask demo --net tap            a real Linux stack behind a tap (root)
-  cargo xtask test                      everything that continuous integration runs";
+  cargo xtask test                      everything that continuous integration runs
+  cargo xtask fuzz --minutes 10         every fuzz target for ten minutes";
 
 #[derive(Subcommand)]
 enum Task {
@@ -47,6 +49,11 @@ enum Task {
     ///
     /// Installs what they need and says why. Ends with a summary; the exit code is 0 if nothing failed.
     Test,
+    /// Fuzzes the rings against hostile peers, with libFuzzer and the address sanitizer.
+    ///
+    /// Installs what is missing and says why. Leaves what it learnt in fuzz/corpus, inputs that crash in fuzz/artifacts, the
+    /// logs and the table in target/fuzz. The exit code is 0 if nothing crashed.
+    Fuzz(fuzz::Options),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -107,6 +114,7 @@ fn main() -> ExitCode {
     let done = interrupt::listen().map_err(Failure::from).and_then(|()| match cli.command {
         Task::Demo { guest, net } => demo::run(guest.kind()?, net, Path::new(ROOT)),
         Task::Test => test::run(Path::new(ROOT)),
+        Task::Fuzz(options) => fuzz::run(&options, Path::new(ROOT)),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
