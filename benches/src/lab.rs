@@ -1,6 +1,7 @@
 //! The ring lab: layouts, measured side by side.
 
 pub mod layout;
+pub mod layouts;
 pub mod page;
 pub mod report;
 

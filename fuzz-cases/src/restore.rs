@@ -145,7 +145,7 @@ pub(crate) fn violations(format: Format, config: &QueueConfig, state: QueueState
         }
         // In one piece of host memory.
         if Arena::runs(addr.0, len).is_none_or(|runs| runs.len() > 1) {
-            all.push(RingError::Unmapped(Fault { addr, len, access: virtio_ring::Access::Write }));
+            all.push(RingError::Unmapped(Fault::forbidden(addr, len, virtio_ring::Access::Write)));
         }
     }
     if !all.is_empty() {

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use virtio_ring::{
-    AnyDevice, AnyDriver, ChainFault, ChainSink, DeviceRing, DriverRing, Element, Format, Front, Full, GuestMemory,
-    Handle, Notify, QueueConfig, QueueState, RingError, RingMem, Token, Used,
+    AnyDevice, AnyDriver, ChainFault, ChainSink, DeviceRing, DriverRing, Element, Fault, Format, Front, Full, GuestMemory,
+    Handle, HintError, NotificationData, Notify, QueueConfig, QueueState, RingError, RingMem, Token, Used,
 };
 
 use crate::arena::BUFFER;
@@ -67,9 +67,25 @@ impl DeviceRing for Device {
         self.ring.idle()
     }
 
-    fn walk<M: GuestMemory, S: ChainSink>(&mut self, mem: &M, sink: &mut S, front: &Front) -> Option<(Token, bool)> {
-        let (token, faulty) = self.ring.walk(mem, sink, front)?;
+    fn walk<M: GuestMemory, S: ChainSink>(
+        &mut self,
+        mem: &M,
+        sink: &mut S,
+        head: u16,
+        words: (u64, u64),
+    ) -> Option<(Token, bool)> {
+        let (token, faulty) = self.ring.walk(mem, sink, head, words)?;
         Some((token, faulty || self.wrong == Wrong::Fault))
+    }
+
+    fn singles<S: ChainSink>(
+        &mut self,
+        _sink: &mut S,
+        most: usize,
+        _done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
+    ) -> (usize, bool) {
+        // Every chain goes the general way.
+        (0, most > 0)
     }
 
     fn note(&mut self, fault: ChainFault) -> bool {
@@ -95,9 +111,25 @@ impl DeviceRing for Device {
         }
     }
 
-    fn flush(&mut self) -> Notify {
-        let notify = self.ring.flush();
+    fn publish(&mut self) {
+        self.ring.publish();
+    }
+
+    fn notify(&mut self) -> Notify {
+        let notify = self.ring.notify();
         if self.wrong == Wrong::Silent { Notify::Suppressed } else { notify }
+    }
+
+    fn missing(&self) -> Option<Fault> {
+        self.ring.missing()
+    }
+
+    fn reset(&mut self) {
+        self.ring.reset();
+    }
+
+    fn hint(&self, data: NotificationData) -> Result<u16, HintError> {
+        self.ring.hint(data)
     }
 
     fn arm(&mut self) -> bool {
@@ -144,12 +176,23 @@ impl DriverRing for Driver {
         self.ring.add(elements)
     }
 
-    fn flush(&mut self) -> Notify {
-        let notify = self.ring.flush();
+    fn publish(&mut self) {
+        self.ring.publish();
         if self.wrong == Wrong::Stray {
             poke(&self.mem.arena.mem, BUFFER - 1, &[0]);
         }
-        notify
+    }
+
+    fn notify(&mut self) -> Notify {
+        self.ring.notify()
+    }
+
+    fn reset(&mut self, taken: impl FnMut(Handle)) {
+        self.ring.reset(taken);
+    }
+
+    fn notification_data(&self, queue: u16) -> NotificationData {
+        self.ring.notification_data(queue)
     }
 
     fn poll_used(&mut self) -> Result<Option<Used>, RingError> {

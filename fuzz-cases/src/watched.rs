@@ -160,6 +160,15 @@ macro_rules! write {
 
 // SAFETY: every access is `inner`'s, with the same arguments; a read may give what a peer could have written.
 unsafe impl RingMem for WatchedArea {
+    type View<'a>
+        = &'a Self
+    where
+        Self: 'a;
+
+    fn view(&self) -> Self::View<'_> {
+        self
+    }
+
     fn len(&self) -> usize {
         self.inner.len()
     }
