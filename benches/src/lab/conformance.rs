@@ -5,9 +5,11 @@ mod paper;
 mod together;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use virtio_ring::{Access, GuestAddr, GuestMemory};
 
+use super::run::watch::PATIENCE;
 use super::{Buffer, Layout, Setup};
 use crate::{Arena, Memory};
 
@@ -33,6 +35,11 @@ const SIZES: [u16; 3] = [2, 4, 256];
 /// # Errors
 /// What is wrong, in a line.
 pub fn check<L: Layout>(rules: Rules) -> Verdict {
+    check_within::<L>(rules, PATIENCE)
+}
+
+/// The same with another patience: how long nothing may move between two threads before that counts as hanging.
+fn check_within<L: Layout>(rules: Rules, patience: Duration) -> Verdict {
     paper::check::<L>()?;
     let mut skipped = Vec::new();
     for size in SIZES {
@@ -40,13 +47,15 @@ pub fn check<L: Layout>(rules: Rules) -> Verdict {
         match open::<L>(size, false) {
             Ok(_) => {
                 alone::check::<L>(size, rules).map_err(|e| format!("size {size}: {e}"))?;
-                together::polled::<L>(size).map_err(|e| format!("size {size}, two threads: {e}"))?;
+                together::polled::<L>(size, patience).map_err(|e| format!("size {size}, two threads: {e}"))?;
             }
             Err(why) if largest => return Err(format!("does not open with {size} entries: {why}")),
             Err(why) => skipped.push(format!("size {size}: {why}")),
         }
         match open::<L>(size, true) {
-            Ok(_) => together::asleep::<L>(size).map_err(|e| format!("size {size}, asleep: {e}"))?,
+            Ok(_) => alone::sleepers::<L>(size, rules)
+                .and_then(|()| together::asleep::<L>(size, patience))
+                .map_err(|e| format!("size {size}, asleep: {e}"))?,
             Err(why) => skipped.push(format!("size {size}, asleep: {why}")),
         }
     }

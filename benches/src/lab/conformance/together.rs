@@ -1,24 +1,24 @@
 //! Both sides on threads of their own.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use super::{Chance, Finder, Maker, open};
 use crate::lab::run::sleep::Bells;
-use crate::lab::run::watch::PATIENCE;
 use crate::lab::{Buffer, DeviceSide, DriverSide, Layout};
 use crate::{Arena, lab};
 
 /// Buffers that move while both sides poll.
-const POLLED: u64 = 20_000;
+const POLLED: u64 = 10_000;
 /// Buffers that move while both sides sleep: each may cost two wake-ups.
-const ASLEEP: u64 = 4_000;
+const ASLEEP: u64 = 2_000;
 
-pub(super) fn polled<L: Layout>(size: u16) -> Result<(), String> {
-    both::<L>(size, false, POLLED)
+pub(super) fn polled<L: Layout>(size: u16, patience: Duration) -> Result<(), String> {
+    both::<L>(size, false, POLLED, patience)
 }
 
-pub(super) fn asleep<L: Layout>(size: u16) -> Result<(), String> {
-    both::<L>(size, true, ASLEEP)
+pub(super) fn asleep<L: Layout>(size: u16, patience: Duration) -> Result<(), String> {
+    both::<L>(size, true, ASLEEP, patience)
 }
 
 /// The buffers that the driver's maker makes, made again on the device's side.
@@ -36,13 +36,13 @@ impl Expected {
     }
 }
 
-fn both<L: Layout>(size: u16, sleeps: bool, total: u64) -> Result<(), String> {
+fn both<L: Layout>(size: u16, sleeps: bool, total: u64, patience: Duration) -> Result<(), String> {
     let (arena, mut driver, mut device) = open::<L>(size, sleeps)?;
     let bells = Bells::new().map_err(|e| e.to_string())?;
     let (running, done) = mpsc::channel();
     std::thread::scope(|scope| {
         let (bells, arena) = (&bells, &arena);
-        scope.spawn(move || bells.guard(&done));
+        scope.spawn(move || bells.guard(&done, patience));
         let served = scope.spawn(move || {
             let served = serve(&mut device, arena, sleeps, total, bells);
             served.inspect_err(|_| bells.give_up())
@@ -63,7 +63,9 @@ const ABANDONED: &str = "the other side gave up";
 
 /// Leaves a moment that is different each time, in which the other side may do what it likes.
 fn dawdle(chance: &mut Chance) {
-    for _ in 0..chance.below(8) * chance.below(40) {
+    // Seldom long enough for a sleeper on the other core to wake up and fill or empty the ring.
+    let most = if chance.below(64) == 0 { 4000 } else { 40 };
+    for _ in 0..chance.below(most) {
         std::hint::spin_loop();
     }
 }
@@ -98,6 +100,9 @@ fn drive(driver: &mut impl DriverSide, arena: &Arena, sleeps: bool, total: u64, 
         dawdle(&mut chance);
         let n = driver.reap(1 + chance.below(size) as usize) as u64;
         reaped += n;
+        if n > 0 {
+            bells.moved();
+        }
         if reaped > added {
             return Err(format!("{reaped} buffers came back of {added}"));
         }
@@ -125,6 +130,7 @@ fn serve(device: &mut impl DeviceSide, arena: &Arena, sleeps: bool, total: u64, 
         served += n as u64;
         dawdle(&mut chance);
         if n > 0 {
+            bells.moved();
             if device.flush() && sleeps {
                 bells.call.ring().map_err(|e| e.to_string())?;
             }
@@ -134,7 +140,7 @@ fn serve(device: &mut impl DeviceSide, arena: &Arena, sleeps: bool, total: u64, 
             device.disarm();
         }
         if bells.watch.stopped() {
-            return Err(format!("nothing moves any more, {PATIENCE:?} went by: {served} of {total} buffers served"));
+            return Err(format!("nothing moves any more: {served} of {total} buffers served"));
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn new(quick: bool, samples: Option<u16>) -> Self {
         let (usual, millis, latencies) = if quick { (5, 2, 2000) } else { (9, 40, 50_000) };
-        Self { samples: samples.map_or(usual, usize::from), sample: Duration::from_millis(millis), latencies, quick }
+        Self { samples: samples.map_or(usual, usize::from), sample: Duration::from_millis(millis), latencies }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc;
-use std::sync::{Barrier, mpsc::RecvTimeoutError};
-use std::time::Instant;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -46,17 +47,28 @@ pub(crate) struct Bells {
     pub(crate) call: Bell,
     /// Set if nothing moved for too long; both are woken then.
     pub(crate) watch: Watch,
+    moves: AtomicU64,
 }
 
 impl Bells {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { kick: Bell::new()?, call: Bell::new()?, watch: Watch::default() })
+        Ok(Self { kick: Bell::new()?, call: Bell::new()?, watch: Watch::default(), moves: AtomicU64::new(0) })
     }
 
-    /// Ends the run if nobody has hung up on `done` in time: a wake-up was lost.
-    pub(crate) fn guard(&self, done: &mpsc::Receiver<()>) {
-        if done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            self.give_up();
+    /// Something moved, or a sleeper woke up.
+    pub(crate) fn moved(&self) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Until somebody hangs up on `done`: ends the run if nothing moves for so long. Then a wake-up was lost.
+    pub(crate) fn guard(&self, done: &mpsc::Receiver<()>, patience: Duration) {
+        let mut before = self.moves.load(Ordering::Relaxed);
+        while done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            let now = self.moves.load(Ordering::Relaxed);
+            if now == before {
+                return self.give_up();
+            }
+            before = now;
         }
     }
 
@@ -86,7 +98,7 @@ pub(super) fn two_threads(
             let served = serve(device, load, yours, bells);
             served.inspect_err(|_| bells.give_up())
         });
-        scope.spawn(move || bells.guard(&done));
+        scope.spawn(move || bells.guard(&done, PATIENCE));
         cores::pin_driver();
         start.wait();
         let begin = Instant::now();
@@ -123,6 +135,7 @@ fn drive(
         if n == 0 {
             if driver.arm() {
                 bells.call.wait()?;
+                bells.moved();
             }
             driver.disarm();
             if bells.watch.stopped() {
@@ -148,6 +161,7 @@ fn serve(device: &mut impl DeviceSide, load: &Load, mut touch: impl Touch, bells
         } else {
             if device.arm() {
                 bells.kick.wait()?;
+                bells.moved();
             }
             device.disarm();
             if bells.watch.stopped() {
