@@ -184,10 +184,17 @@ impl DeviceSide for Device {
         self.inner.flush()
     }
     fn arm(&mut self) -> bool {
-        if self.fault == Fault::Race && self.inner.arm() {
-            self.inner.disarm();
-            // Long enough for the driver to fill the ring and to go to sleep.
-            (0..5000).for_each(|_| std::hint::spin_loop());
+        if self.fault == Fault::Race {
+            // Seen empty, and then some time goes by: as a rule, until there is work.
+            for look in 0..1000 {
+                let empty = self.inner.arm();
+                self.inner.disarm();
+                match (empty, look) {
+                    (true, _) => std::thread::yield_now(),
+                    (false, 0) => return false,
+                    (false, _) => break,
+                }
+            }
             self.inner.arm();
             return true;
         }

@@ -8,17 +8,17 @@ use crate::lab::run::sleep::Bells;
 use crate::lab::{Buffer, DeviceSide, DriverSide, Layout};
 use crate::{Arena, lab};
 
-/// Buffers that move while both sides poll.
-const POLLED: u64 = 10_000;
-/// Buffers that move while both sides sleep: each may cost two wake-ups.
-const ASLEEP: u64 = 2_000;
+/// Buffers that move: small rings change threads for every one or two of them.
+fn buffers(size: u16) -> u64 {
+    if size > 4 { 10_000 } else { 600 }
+}
 
 pub(super) fn polled<L: Layout>(size: u16, patience: Duration) -> Result<(), String> {
-    both::<L>(size, false, POLLED, patience)
+    both::<L>(size, false, patience)
 }
 
 pub(super) fn asleep<L: Layout>(size: u16, patience: Duration) -> Result<(), String> {
-    both::<L>(size, true, ASLEEP, patience)
+    both::<L>(size, true, patience)
 }
 
 /// The buffers that the driver's maker makes, made again on the device's side.
@@ -36,7 +36,8 @@ impl Expected {
     }
 }
 
-fn both<L: Layout>(size: u16, sleeps: bool, total: u64, patience: Duration) -> Result<(), String> {
+fn both<L: Layout>(size: u16, sleeps: bool, patience: Duration) -> Result<(), String> {
+    let total = buffers(size);
     let (arena, mut driver, mut device) = open::<L>(size, sleeps)?;
     let bells = Bells::new().map_err(|e| e.to_string())?;
     let (running, done) = mpsc::channel();
