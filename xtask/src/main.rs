@@ -1,7 +1,8 @@
-//! The commands of this repository: `cargo xtask demo` and `cargo xtask test`.
+//! The commands of this repository: `cargo xtask demo`, `cargo xtask rings` and `cargo xtask test`.
 
 mod demo;
 mod interrupt;
+mod rings;
 mod test;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 /// What the root of this repository is called for messages and paths.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Runs the demo or the tests of this repository.
+/// Runs the demo, the ring lab or the tests of this repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
@@ -27,6 +28,7 @@ Examples:
   cargo xtask demo --guest qemu         Debian's cloud kernel in QEMU
   cargo xtask demo --guest in-process   no package needed at all
   cargo xtask demo --net tap            a real Linux stack behind a tap (root)
+  cargo xtask rings --quick             the ring lab, a rough look: layouts and baselines side by side
   cargo xtask test                      everything that continuous integration runs";
 
 #[derive(Subcommand)]
@@ -42,6 +44,16 @@ enum Task {
         /// Where its frames go to: the network inside the daemon, or a tap in a network namespace (root).
         #[arg(long, value_enum, default_value_t = NetChoice::User)]
         net: NetChoice,
+    },
+    /// Measures rings: ours, other layouts, other implementations, all in one run.
+    ///
+    /// Prints tables, and leaves report.json and report.html in target/rings. Wants two cores that do nothing else.
+    Rings {
+        #[command(flatten)]
+        options: rings::Options,
+        /// Also Linux's own ring benchmark, tools/virtio/ringtest: fetches Debian's linux-source-6.1 and builds it.
+        #[arg(long)]
+        with_ringtest: bool,
     },
     /// Runs all tests: format, clippy, documentation, units, models, guests end to end.
     ///
@@ -106,6 +118,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = interrupt::listen().map_err(Failure::from).and_then(|()| match cli.command {
         Task::Demo { guest, net } => demo::run(guest.kind()?, net, Path::new(ROOT)),
+        Task::Rings { options, with_ringtest } => rings::run(&options, with_ringtest, Path::new(ROOT)),
         Task::Test => test::run(Path::new(ROOT)),
     });
     match done {
