@@ -120,7 +120,9 @@ impl Run<'_> {
                 Err(why) => self.skip(entry.name, mode, &why),
             }
         }
-        for _ in 0..self.pace.samples {
+        for round in 1..=self.pace.samples {
+            let what = format!("{mode}, burst {}: round {round} of {}", cell.load.burst, self.pace.samples);
+            (self.progress)(self.done, self.steps, &what);
             // A layout that stops is out.
             places.retain_mut(|place| match place.station.run(&place.load) {
                 Ok(sample) => {

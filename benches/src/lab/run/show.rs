@@ -50,13 +50,13 @@ fn throughput(text: &mut String, report: &Report) {
         return;
     }
     bursts.sort_unstable();
-    put(text, format_args!("\nns a buffer, {SIZE} entries, two pinned threads, polled, by burst (median)\n{:<26}", ""));
+    put(text, format_args!("\nns a buffer, {SIZE} entries, two pinned threads, polled, by burst (median)\n{:<28}", ""));
     for burst in &bursts {
         put(text, format_args!("{burst:>8}"));
     }
     put(text, format_args!("  32: /bare /virtio-queue  1: /ring\n"));
     for layout in layouts {
-        put(text, format_args!("{layout:<26}"));
+        put(text, format_args!("{layout:<28}"));
         for burst in &bursts {
             match swept(report, layout, *burst) {
                 Some(row) => put(text, format_args!("{:>8.1}", row.ns_per_buffer_median)),
@@ -88,7 +88,7 @@ fn others(text: &mut String, report: &Report) {
     put(
         text,
         format_args!(
-            "\nOther experiments: ns a buffer\n{:<26} {:<14} {:>7} {:>6} {:>5} {:>11} {:>9} {:>9} {:>9}\n",
+            "\nOther experiments: ns a buffer\n{:<28} {:<14} {:>7} {:>6} {:>5} {:>11} {:>9} {:>9} {:>9}\n",
             "layout", "mode", "payload", "burst", "size", "outstanding", "median", "min", "max"
         ),
     );
@@ -96,7 +96,7 @@ fn others(text: &mut String, report: &Report) {
         put(
             text,
             format_args!(
-                "{:<26} {:<14} {:>7} {:>6} {:>5} {:>11} {:>9.1} {:>9.1} {:>9.1}\n",
+                "{:<28} {:<14} {:>7} {:>6} {:>5} {:>11} {:>9.1} {:>9.1} {:>9.1}\n",
                 r.layout, r.mode, r.payload, r.burst, r.size, r.outstanding, r.ns_per_buffer_median, r.min, r.max
             ),
         );
@@ -110,12 +110,12 @@ fn latencies(text: &mut String, report: &Report) {
     put(
         text,
         format_args!(
-            "\nLatency with one outstanding buffer, ns, the clock's own cost taken off\n{:<26} {:<11} {:>8} {:>8} {:>9}\n",
+            "\nLatency with one outstanding buffer, ns, the clock's own cost taken off\n{:<28} {:<11} {:>8} {:>8} {:>9}\n",
             "layout", "", "p50", "p99", "p99.9"
         ),
     );
     for l in &report.latencies {
-        put(text, format_args!("{:<26} {:<11} {:>8.0} {:>8.0} {:>9.0}\n", l.layout, l.kind, l.p50, l.p99, l.p999));
+        put(text, format_args!("{:<28} {:<11} {:>8.0} {:>8.0} {:>9.0}\n", l.layout, l.kind, l.p50, l.p99, l.p999));
     }
 }
 
@@ -126,13 +126,13 @@ fn wakeups(text: &mut String, report: &Report) {
     put(
         text,
         format_args!(
-            "\nNotifications a buffer, both sides sleep\n{:<26} {:>6} {:>11} {:>8} {:>8}\n",
+            "\nNotifications a buffer, both sides sleep\n{:<28} {:>6} {:>11} {:>8} {:>8}\n",
             "layout", "burst", "outstanding", "kicks", "calls"
         ),
     );
     for w in &report.wakeups {
         let (kicks, calls) = (w.kicks, w.calls);
-        put(text, format_args!("{:<26} {:>6} {:>11} {kicks:>8.4} {calls:>8.4}\n", w.layout, w.burst, w.outstanding));
+        put(text, format_args!("{:<28} {:>6} {:>11} {kicks:>8.4} {calls:>8.4}\n", w.layout, w.burst, w.outstanding));
     }
 }
 
