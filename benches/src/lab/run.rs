@@ -279,6 +279,25 @@ mod tests {
     }
 
     #[test]
+    fn every_load_comes_to_its_end() {
+        if cores::pair().is_none() {
+            println!("skipped: there is only one core to run on");
+            return;
+        }
+        let packed = LAYOUTS.iter().find(|e| e.name == "packed").unwrap();
+        for (burst, outstanding) in [(1, 1), (3, 3), (64, 64), (40, 64), (5, 64), (64, 256)] {
+            for reaping in [Reaping::Lazy, Reaping::Greedy] {
+                for work in [Work::Polled, Work::Sleep] {
+                    let load = Load { work, reaping, bursts: 9, ..Load::new(burst, outstanding) };
+                    let mut station = (packed.open)(256, work == Work::Sleep).unwrap();
+                    let sample = station.run(&load).unwrap_or_else(|e| panic!("{load:?}: {e}"));
+                    assert_eq!(sample.buffers, 9 * burst as u64);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_small_run_has_what_was_asked_for() {
         let only = vec!["packed".to_owned(), "bare-packed".to_owned()];
         let options = Options { quick: true, only, samples: Some(1), ..Options::default() };

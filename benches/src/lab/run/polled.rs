@@ -90,7 +90,8 @@ fn drive(
             total
         } else {
             match reaping {
-                Reaping::Lazy => posted - outstanding / 2,
+                // And at least until a burst fits again.
+                Reaping::Lazy => posted - (outstanding / 2).min(outstanding - burst as u64),
                 Reaping::Greedy => reaped + 1,
             }
         };

@@ -82,6 +82,9 @@ macro_rules! with_touch {
 
 impl<L: Layout> Station for Pair<L> {
     fn run(&mut self, load: &Load) -> Result<Sample, Stop> {
+        if load.burst == 0 || load.burst > load.outstanding || load.outstanding > self.size().into() || load.take == 0 {
+            return Err(Stop::Unable("a burst has to fit what may be under way, and that the ring"));
+        }
         match load.work {
             Work::Polled => with_touch!(self, load, polled::two_threads),
             Work::Alternating => with_touch!(self, load, polled::alternating),
