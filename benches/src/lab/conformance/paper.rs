@@ -27,8 +27,8 @@ fn adds_up(picture: &Picture, double: &Picture) -> Result<(), String> {
     }
     for (area, larger) in picture.areas.iter().zip(&double.areas) {
         let entries = (f64::from(SIZE) / area.per_line).ceil() as usize;
-        // Either an entry for each buffer, perhaps with a head or a tail in a line more, or the same for every size.
-        let for_each = (entries..=entries + 2).contains(&area.lines) && larger.lines > area.lines;
+        // Either at least an entry for each buffer, with some to spare perhaps, or the same for every size.
+        let for_each = (entries..=2 * entries + 2).contains(&area.lines) && larger.lines > area.lines;
         if area.lines == 0 || !(for_each || area.lines == larger.lines) {
             let (name, lines, per_line) = (&area.area, area.lines, area.per_line);
             return Err(format!("{name}: {lines} lines of {per_line} entries for {SIZE} buffers"));
