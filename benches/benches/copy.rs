@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ring_benches::pin;
+use ring_benches::cores::pin_driver;
 use virtio_ring::GuestSlice;
 
 /// Offsets that walk through a working set, in steps that keep the misalignment.
@@ -33,7 +33,7 @@ impl Walk {
 }
 
 fn copies(c: &mut Criterion) {
-    pin(0);
+    pin_driver();
     for (set_name, set) in [("l1", 12 << 10), ("l2", 256 << 10)] {
         for len in [64, 256, 1500, 65_536] {
             if set_name == "l1" && len > set {

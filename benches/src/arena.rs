@@ -22,14 +22,14 @@ const RINGS: u64 = 0x1000;
 const BUFFERS: u64 = 0x20_0000;
 const LEN: usize = 128 << 20;
 
-/// One piece of memory with room for one split ring of any size and its buffers.
+/// One piece of memory with room for one ring of any size and its buffers.
 #[derive(Debug, Clone)]
 pub struct Arena {
     /// For virtio-queue.
     pub mmap: Arc<Mmap>,
     /// For virtio-ring.
     pub memory: Memory,
-    /// Geometry of the ring.
+    /// Geometry of a split ring in it.
     pub config: QueueConfig,
 }
 
@@ -49,6 +49,15 @@ impl Arena {
         let device = (driver + sizes.driver as u64 + 256).next_multiple_of(128);
         let (desc, driver, device) = (GuestAddr(RINGS), GuestAddr(driver), GuestAddr(device));
         Ok(Self { mmap, memory, config: QueueConfig { size, desc, driver, device, ..QueueConfig::default() } })
+    }
+
+    /// Geometry of a packed ring of the same size, in the same place.
+    #[must_use]
+    pub fn packed(&self) -> QueueConfig {
+        let (config, _end) = QueueConfig::packed(GuestAddr(RINGS), self.config.size);
+        // Two lines between the event words, and between them and the ring: lines are fetched in pairs.
+        let driver = (config.driver.0 + 128).next_multiple_of(128);
+        QueueConfig { driver: GuestAddr(driver), device: GuestAddr(driver + 128), ..config }
     }
 
     /// Guest address of buffer `index`.

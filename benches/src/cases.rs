@@ -9,11 +9,13 @@ use virtio_net_core::tx::{TxFilter, TxFormat, TxPump};
 use virtio_net_core::{Features, NetHeader, TxOffloads};
 use virtio_ring::{Chains, DeviceRing, DriverRing, Token};
 
-use crate::ours::Sum;
-use crate::{Arena, DeviceSide, DriverSide, bare, ours, peer};
+use crate::lab::layouts::{packed, split};
+use crate::lab::{Buffer, DeviceSide, DriverSide, Layout, Poster, Setup};
+use crate::ours::{self, Sum};
+use crate::{Arena, BUFFER_LEN, bare, peer};
 
 /// One row of the table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// What is done.
     pub name: &'static str,
@@ -37,40 +39,71 @@ const fn case(name: &'static str, per: &'static str, run: fn(u32) -> Outcome) ->
     Case { name, per, count: HALF, run }
 }
 
-/// The table.
-pub const CASES: [Case; 19] = [
-    case("peek, dropped", "peek", peek),
-    case("peek + accept", "buffer", |n| accept(n).map(drop)),
-    case("complete", "buffer", complete),
-    case("complete + flush", "buffer", complete_flush),
-    case("device arm", "arm", arm),
-    case("device, bursts of 32", "buffer", |n| serve(n, ours::Peek::new)),
-    case("device through Chains, bursts of 32", "buffer", |n| serve(n, |a| ours::Pool::new(a, BURST))),
-    case("virtio-queue pop, bursts of 32", "buffer", |n| serve(n, peer::Pop::new)),
-    case("virtio-queue iter, bursts of 32", "buffer", |n| serve(n, peer::Iter::new)),
-    case("bare device, bursts of 32", "buffer", |n| serve(n, |a| Ok(bare::Device::new(a)))),
-    case("Chains::fill", "buffer", fill),
-    case("add", "buffer", add),
-    case("poll_used", "buffer", poll_used),
-    case("driver, bursts of 32, with echo", "buffer", |n| drive(n, ours::Driver::new)),
-    case("bare driver, bursts of 32, with echo", "buffer", |n| drive(n, |a| Ok(bare::Driver::new(a)))),
-    case("echo", "buffer", echo),
+/// The operations of a ring, both sides; `$floor` is the bare device that uses what the driver added.
+macro_rules! operations {
+    ($ring:literal, $layout:ty, $floor:ty) => {
+        [
+            case(concat!($ring, ": peek, dropped"), "peek", peek::<$layout, _, _>),
+            case(concat!($ring, ": peek + accept"), "buffer", |n| accept::<$layout, _, _>(n).map(drop)),
+            case(concat!($ring, ": complete"), "buffer", complete::<$layout, _, _>),
+            case(concat!($ring, ": complete + flush"), "buffer", complete_flush::<$layout, _, _>),
+            case(concat!($ring, ": device arm"), "arm", arm::<$layout, _, _>),
+            case(concat!($ring, ": device, bursts of 32"), "buffer", serve::<$layout>),
+            case(concat!($ring, ": device through Chains, bursts of 32"), "buffer", chains::<$layout, _, _>),
+            case(concat!($ring, ": Chains::fill"), "buffer", fill::<$layout, _, _>),
+            case(concat!($ring, ": add"), "buffer", add::<$layout, _, _>),
+            case(concat!($ring, ": poll_used"), "buffer", poll_used::<$layout, $floor, _, _>),
+            case(concat!($ring, ": driver and bare device, bursts of 32"), "buffer", drive::<$layout, $floor>),
+            case(concat!($ring, ": bare device, bursts of 32"), "buffer", serve::<$floor>),
+            case(concat!($ring, ": bare driver and device, bursts of 32"), "buffer", drive::<$floor, $floor>),
+        ]
+    };
+}
+
+const RINGS: [[Case; 13]; 4] = [
+    operations!("split", split::Split, bare::Split),
+    operations!("split in order", split::SplitInOrder, bare::SplitInOrder),
+    operations!("packed", packed::Packed, bare::Packed),
+    operations!("packed in order", packed::PackedInOrder, bare::PackedInOrder),
+];
+
+const OTHERS: [Case; 5] = [
+    case("virtio-queue pop, bursts of 32", "buffer", serve::<peer::Pop>),
+    case("virtio-queue iter, bursts of 32", "buffer", serve::<peer::Iter>),
     case("tx pump, 64 B frames", "frame", tx),
     case("rx pump, 64 B frames", "frame", |n| rx(n, 64)),
     case("rx pump, 1514 B frames", "frame", |n| rx(n, 1514)),
 ];
 
-/// A ring with all of its buffers available, and its device.
-fn full() -> Result<(bare::Poster, ours::Peek), Box<dyn Error>> {
-    let arena = Arena::new(SIZE)?;
-    let mut poster = bare::Poster::new(&arena);
-    let device = ours::Peek::new(&arena)?;
-    poster.post(SIZE);
-    Ok((poster, device))
+/// The table.
+pub fn cases() -> impl Iterator<Item = Case> {
+    RINGS.into_iter().flatten().chain(OTHERS)
 }
 
-fn peek(count: u32) -> Outcome {
-    let (_poster, mut d) = full()?;
+/// Driver, device, poster.
+type Opened<L> = Result<(<L as Layout>::Driver, <L as Layout>::Device, Poster), Box<dyn Error>>;
+
+/// Both sides of a layout that polls, and who stands in for its driver.
+fn open<L: Layout>(arena: &Arena) -> Opened<L> {
+    let setup = Setup { arena, size: arena.config.size, sleeps: false };
+    let (driver, device) = L::open(&setup)?;
+    let poster = L::poster(&setup).ok_or("a ring without a poster")?;
+    Ok((driver, device, poster))
+}
+
+/// A layout that our crate makes.
+trait Ours<R, D>: Layout<Device = ours::Device<R>, Driver = ours::Driver<D>> {}
+impl<R, D, L: Layout<Device = ours::Device<R>, Driver = ours::Driver<D>>> Ours<R, D> for L {}
+
+/// A ring with all of its buffers available, and its device.
+fn full<L: Ours<R, D>, R: DeviceRing + Send, D>() -> Result<ours::Device<R>, Box<dyn Error>> {
+    let (_driver, device, mut poster) = open::<L>(&Arena::new(SIZE)?)?;
+    poster(SIZE);
+    Ok(device)
+}
+
+fn peek<L: Ours<R, D>, R: DeviceRing + Send, D>(count: u32) -> Outcome {
+    let mut d = full::<L, R, D>()?;
     let mut sum = Sum::default();
     for _ in 0..count {
         black_box(d.ring.peek(&d.memory, &mut sum)?.is_some());
@@ -80,14 +113,14 @@ fn peek(count: u32) -> Outcome {
 }
 
 /// Accepts `count` chains; the list has room for all of them whatever the count.
-fn accept(count: u32) -> Result<(bare::Poster, ours::Peek, Vec<Token>), Box<dyn Error>> {
-    let (poster, mut d) = full()?;
+fn accept<L: Ours<R, D>, R: DeviceRing + Send, D>(count: u32) -> Result<(ours::Device<R>, Vec<Token>), Box<dyn Error>> {
+    let mut d = full::<L, R, D>()?;
     let mut tokens = Vec::with_capacity(SIZE.into());
     take(&mut d, count, &mut tokens);
-    Ok((poster, d, tokens))
+    Ok((d, tokens))
 }
 
-fn take(d: &mut ours::Peek, count: u32, tokens: &mut Vec<Token>) {
+fn take<R: DeviceRing>(d: &mut ours::Device<R>, count: u32, tokens: &mut Vec<Token>) {
     let mut sum = Sum::default();
     for _ in 0..count {
         if let Ok(Some(peeked)) = d.ring.peek(&d.memory, &mut sum) {
@@ -98,17 +131,17 @@ fn take(d: &mut ours::Peek, count: u32, tokens: &mut Vec<Token>) {
     black_box(sum.0);
 }
 
-fn complete(count: u32) -> Outcome {
-    let (_poster, mut d, tokens) = accept(2 * HALF)?;
+fn complete<L: Ours<R, D>, R: DeviceRing + Send, D>(count: u32) -> Outcome {
+    let (mut d, tokens) = accept::<L, R, D>(2 * HALF)?;
     for token in tokens.into_iter().take(count as usize) {
         d.ring.complete(token, 0);
     }
-    black_box(&d);
+    black_box(&mut d.ring);
     Ok(())
 }
 
-fn complete_flush(count: u32) -> Outcome {
-    let (_poster, mut d, tokens) = accept(2 * HALF)?;
+fn complete_flush<L: Ours<R, D>, R: DeviceRing + Send, D>(count: u32) -> Outcome {
+    let (mut d, tokens) = accept::<L, R, D>(2 * HALF)?;
     for token in tokens.into_iter().take(count as usize) {
         d.ring.complete(token, 0);
         let _ = black_box(d.ring.flush());
@@ -116,68 +149,87 @@ fn complete_flush(count: u32) -> Outcome {
     Ok(())
 }
 
-fn arm(count: u32) -> Outcome {
-    let (_poster, mut d) = full()?;
+fn arm<L: Ours<R, D>, R: DeviceRing + Send, D>(count: u32) -> Outcome {
+    let mut d = full::<L, R, D>()?;
     for _ in 0..count {
         black_box(d.ring.arm());
     }
     Ok(())
 }
 
-fn serve<D: DeviceSide>(count: u32, new: fn(&Arena) -> Result<D, Box<dyn Error>>) -> Outcome {
-    let arena = Arena::new(256)?;
-    let mut poster = bare::Poster::new(&arena);
-    let mut device = new(&arena)?;
+fn serve<L: Layout>(count: u32) -> Outcome {
+    let (_driver, mut device, mut poster) = open::<L>(&Arena::new(256)?)?;
     for _ in 0..count / BURST as u32 {
-        poster.post(BURST as u16);
-        black_box(device.serve(BURST));
+        poster(BURST as u16);
+        use_burst(&mut device);
     }
     Ok(())
 }
 
-fn fill(count: u32) -> Outcome {
-    let (_poster, mut d) = full()?;
+#[inline]
+fn use_burst(device: &mut impl DeviceSide) {
+    let mut sum = 0_u64;
+    black_box(device.serve(BURST, |b| sum = sum.wrapping_add(b.addr ^ u64::from(b.len))));
+    black_box(sum);
+    black_box(device.flush());
+}
+
+fn chains<L: Ours<R, D>, R: DeviceRing + Send, D>(count: u32) -> Outcome {
+    let (_driver, device, mut poster) = open::<L>(&Arena::new(256)?)?;
+    let mut pool = ours::Pool::new(device, BURST);
+    for _ in 0..count / BURST as u32 {
+        poster(BURST as u16);
+        black_box(pool.serve());
+    }
+    Ok(())
+}
+
+fn fill<L: Ours<R, D>, R: DeviceRing + Send, D>(count: u32) -> Outcome {
+    let mut d = full::<L, R, D>()?;
     let mut chains = Chains::new(d.memory, count as usize);
     black_box(chains.fill(&mut d.ring)?);
     Ok(())
 }
 
-fn add(count: u32) -> Outcome {
-    let mut driver = ours::Driver::new(&Arena::new(SIZE)?)?;
-    for _ in 0..count {
-        let element = driver.element();
-        black_box(driver.ring.add(&[element])?);
+fn add<L: Ours<R, D>, R: DeviceRing + Send, D: DriverRing + Send>(count: u32) -> Outcome {
+    let (mut driver, _device, _poster) = open::<L>(&Arena::new(SIZE)?)?;
+    for i in 0..count {
+        black_box(driver.ring.add(&[ours::Driver::<D>::element(i as u16)])?);
     }
     Ok(())
 }
 
-fn poll_used(count: u32) -> Outcome {
+fn poll_used<L: Ours<R, D>, F: Layout, R: DeviceRing + Send, D: DriverRing + Send>(count: u32) -> Outcome {
     let arena = Arena::new(SIZE)?;
-    let mut driver = ours::Driver::new(&arena)?;
-    driver.post(2 * HALF as usize);
-    bare::Echo::new(&arena).echo(2 * HALF as usize);
+    // The bare device looks at the ring that our driver set up after it.
+    let (_, mut device, _) = open::<F>(&arena)?;
+    let setup = Setup { arena: &arena, size: SIZE, sleeps: false };
+    let (mut driver, _) = L::open(&setup)?;
+    for i in 0..2 * HALF {
+        driver.ring.add(&[ours::Driver::<D>::element(i as u16)])?;
+    }
+    let _ = driver.ring.flush();
+    device.serve(2 * HALF as usize, |_| {});
+    device.flush();
     for _ in 0..count {
         black_box(driver.ring.poll_used()?);
     }
     Ok(())
 }
 
-fn drive<D: DriverSide>(count: u32, new: fn(&Arena) -> Result<D, Box<dyn Error>>) -> Outcome {
+fn drive<L: Layout, F: Layout>(count: u32) -> Outcome {
     let arena = Arena::new(256)?;
-    let mut driver = new(&arena)?;
-    let mut echo = bare::Echo::new(&arena);
-    for _ in 0..count / BURST as u32 {
-        driver.post(BURST);
-        echo.echo(BURST);
+    let (_, mut device, _) = open::<F>(&arena)?;
+    let setup = Setup { arena: &arena, size: 256, sleeps: false };
+    let (mut driver, _) = L::open(&setup)?;
+    for i in 0..count / BURST as u32 {
+        for j in 0..BURST as u32 {
+            let addr = Arena::buffer((i * BURST as u32 + j) as u16 & 255).0;
+            black_box(driver.add(Buffer { addr, len: BUFFER_LEN }));
+        }
+        black_box(driver.flush());
+        use_burst(&mut device);
         black_box(driver.reap(BURST));
-    }
-    Ok(())
-}
-
-fn echo(count: u32) -> Outcome {
-    let mut echo = bare::Echo::new(&Arena::new(256)?);
-    for _ in 0..count / BURST as u32 {
-        echo.echo(BURST);
     }
     Ok(())
 }
@@ -202,8 +254,8 @@ impl RxFilter for Null {
 /// The ring's descriptors are 2048 bytes long: shortened to header and frame, readable, by the arena.
 fn tx(count: u32) -> Outcome {
     let arena = Arena::new(SIZE)?;
+    let (_driver, mut device) = ours::split(&arena, &arena.config)?;
     let mut poster = bare::Poster::with_buffers(&arena, 12 + 64, false);
-    let mut device = ours::Peek::new(&arena)?;
     let format = TxFormat { header_len: 12, offloads: TxOffloads::new(Features::empty()) };
     let mut pump = TxPump::new(device.memory, format);
     poster.post(count as u16);
@@ -234,7 +286,9 @@ impl FrameSource for Frames {
 }
 
 fn rx(count: u32, len: usize) -> Outcome {
-    let (_poster, mut device) = full()?;
+    let arena = Arena::new(SIZE)?;
+    let (_driver, mut device) = ours::split(&arena, &arena.config)?;
+    bare::Poster::with_buffers(&arena, BUFFER_LEN, true).post(SIZE);
     let format = RxFormat { header_len: 12, mergeable: true, flags: 0, gso_types: 0, ecn: false, mtu: None };
     let mut pump = RxPump::new(device.memory, SIZE, format);
     let mut source = Frames { left: count, len, bytes: [7; 1514] };

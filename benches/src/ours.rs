@@ -1,13 +1,15 @@
-//! Both sides of virtio-ring.
+//! Both sides of virtio-ring, either format.
 
 use std::error::Error;
 use std::hint::black_box;
 
 use virtio_ring::{
-    ChainFault, ChainSink, Chains, DeviceRing, DriverRing, Element, GuestAddr, QueueState, SplitDevice, SplitDriver,
+    ChainFault, ChainSink, Chains, DeviceRing, DriverRing, Element, Format, GuestAddr, PackedDevice, PackedDriver,
+    QueueConfig, QueueState, SplitDevice, SplitDriver,
 };
 
-use crate::{Area, Arena, BUFFER_LEN, DeviceSide, DriverSide, Memory};
+use crate::lab::{Buffer, DeviceSide, DriverSide};
+use crate::{Area, Arena, BUFFER_LEN, Memory};
 
 /// Sums elements up: every word of the descriptor is used, nothing is kept.
 #[derive(Debug, Default)]
@@ -21,75 +23,108 @@ impl ChainSink for Sum {
     }
 }
 
-/// The device through `peek`.
-#[derive(Debug)]
-pub struct Peek {
-    /// The ring.
-    pub ring: SplitDevice<Area>,
-    /// The memory.
-    pub memory: Memory,
-}
+/// Shows every element to somebody.
+struct Show<F>(F);
 
-impl Peek {
-    /// Begins at index 0.
-    ///
-    /// # Errors
-    /// None that this arena can cause.
-    pub fn new(arena: &Arena) -> Result<Self, Box<dyn Error>> {
-        let memory = arena.memory.clone();
-        Ok(Self { ring: SplitDevice::new(&memory, &arena.config, QueueState::default())?, memory })
+impl<F: FnMut(Buffer)> ChainSink for Show<F> {
+    #[inline]
+    fn push(&mut self, e: Element) -> Result<(), ChainFault> {
+        (self.0)(Buffer { addr: e.addr.0, len: e.len });
+        Ok(())
     }
 }
 
-impl DeviceSide for Peek {
+/// The split ring's two sides.
+pub type Split = (Driver<SplitDriver<Area>>, Device<SplitDevice<Area>>);
+/// The packed ring's two sides.
+pub type Packed = (Driver<PackedDriver<Area>>, Device<PackedDevice<Area>>);
+
+/// Both sides of an empty split ring.
+///
+/// # Errors
+/// None that the configurations of an arena can cause.
+pub fn split(arena: &Arena, config: &QueueConfig) -> Result<Split, Box<dyn Error>> {
+    let memory = arena.memory.clone();
+    let driver = SplitDriver::new(&memory, config)?;
+    let device = SplitDevice::new(&memory, config, QueueState::SPLIT)?;
+    Ok((Driver { ring: driver, asks: true }, Device { ring: device, memory, asks: true }))
+}
+
+/// Both sides of an empty packed ring.
+///
+/// # Errors
+/// None that the configurations of an arena can cause.
+pub fn packed(arena: &Arena, config: &QueueConfig) -> Result<Packed, Box<dyn Error>> {
+    let memory = arena.memory.clone();
+    let driver = PackedDriver::new(&memory, config)?;
+    let device = PackedDevice::new(&memory, config, Format::Packed.start())?;
+    Ok((Driver { ring: driver, asks: true }, Device { ring: device, memory, asks: true }))
+}
+
+/// The device through `peek`.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Device<R> {
+    /// The ring.
+    pub ring: R,
+    /// The memory.
+    pub memory: Memory,
+    /// Whether it asks, with each publication, if the driver wants a call. A driver that is known to poll never does.
+    pub asks: bool,
+}
+
+impl<R: DeviceRing + Send> DeviceSide for Device<R> {
     #[inline]
-    fn serve(&mut self, most: usize) -> usize {
-        let mut sum = Sum::default();
-        let mut count = 0;
-        while count < most
-            && let Ok(Some(peeked)) = self.ring.peek(&self.memory, &mut sum)
-        {
+    fn serve(&mut self, most: usize, visit: impl FnMut(Buffer)) -> usize {
+        let mut show = Show(visit);
+        if most == 1 {
+            let Ok(Some(peeked)) = self.ring.peek(&self.memory, &mut show) else { return 0 };
             let token = peeked.accept();
             self.ring.complete(token, 0);
-            count += 1;
+            return 1;
         }
-        black_box(sum.0);
-        if count > 0 {
-            let _ = black_box(self.ring.flush());
-        }
-        count
+        self.ring.serve(&self.memory, &mut show, most, |_, _| 0).unwrap_or(0)
+    }
+
+    #[inline]
+    fn flush(&mut self) -> bool {
+        self.ring.publish();
+        self.asks && self.ring.notify().is_needed()
+    }
+
+    fn arm(&mut self) -> bool {
+        self.ring.arm()
+    }
+
+    fn disarm(&mut self) {
+        self.ring.disarm();
     }
 }
 
 /// The device through [`Chains`].
 #[derive(Debug)]
-pub struct Pool {
+pub struct Pool<R> {
     /// The ring.
-    pub ring: SplitDevice<Area>,
+    pub ring: R,
     /// What is translated ahead.
     pub chains: Chains<Memory>,
 }
 
-impl Pool {
-    /// Begins at index 0; holds up to `depth` chains.
-    ///
-    /// # Errors
-    /// None that this arena can cause.
-    pub fn new(arena: &Arena, depth: usize) -> Result<Self, Box<dyn Error>> {
-        let memory = arena.memory.clone();
-        let ring = SplitDevice::new(&memory, &arena.config, QueueState::default())?;
-        Ok(Self { ring, chains: Chains::new(memory, depth) })
+impl<R: DeviceRing> Pool<R> {
+    /// Holds up to `depth` chains of `device`.
+    #[must_use]
+    pub fn new(device: Device<R>, depth: usize) -> Self {
+        Self { ring: device.ring, chains: Chains::new(device.memory, depth) }
     }
-}
 
-impl DeviceSide for Pool {
+    /// Takes what there is, sums the segments up, completes and publishes it; returns how many chains there were.
     #[inline]
-    fn serve(&mut self, _most: usize) -> usize {
+    pub fn serve(&mut self) -> usize {
         let count = self.chains.fill(&mut self.ring).unwrap_or(0);
         let view = self.chains.view();
         let mut sum = 0_usize;
         for chain in view.chains() {
-            for seg in view.writable(chain) {
+            for seg in view.readable(chain) {
                 sum = sum.wrapping_add(seg.as_ptr().addr() ^ seg.len());
             }
         }
@@ -104,55 +139,57 @@ impl DeviceSide for Pool {
     }
 }
 
-/// The driver.
+/// The driver. Its buffers are for the device to read.
 #[derive(Debug)]
-pub struct Driver {
+#[repr(align(128))]
+pub struct Driver<R> {
     /// The ring.
-    pub ring: SplitDriver<Area>,
-    next: u16,
-    mask: u16,
+    pub ring: R,
+    /// Whether it asks, with each publication, if the device wants a kick. A device that is known to poll never does.
+    pub asks: bool,
 }
 
-impl Driver {
-    /// Sets the ring up.
-    ///
-    /// # Errors
-    /// None that this arena can cause.
-    pub fn new(arena: &Arena) -> Result<Self, Box<dyn Error>> {
-        let ring = SplitDriver::new(&arena.memory, &arena.config)?;
-        Ok(Self { ring, next: 0, mask: arena.config.size - 1 })
-    }
-
-    /// The next buffer, in turn.
+impl<R: DriverRing> Driver<R> {
+    /// The buffer that a benchmark posts as its `index`-th.
     #[inline]
-    pub fn element(&mut self) -> Element {
-        let addr: GuestAddr = Arena::buffer(self.next & self.mask);
-        self.next = self.next.wrapping_add(1);
-        Element { addr, len: BUFFER_LEN, writable: true }
+    #[must_use]
+    pub const fn element(index: u16) -> Element {
+        Element { addr: Arena::buffer(index), len: BUFFER_LEN, writable: false }
     }
 }
 
-impl DriverSide for Driver {
+impl<R: DriverRing + Send> DriverSide for Driver<R> {
     #[inline]
-    fn post(&mut self, count: usize) {
-        for _ in 0..count {
-            let element = self.element();
-            let _ = black_box(self.ring.add(&[element]));
-        }
-        let _ = black_box(self.ring.flush());
+    fn add(&mut self, buffer: Buffer) -> bool {
+        let element = Element { addr: GuestAddr(buffer.addr), len: buffer.len, writable: false };
+        self.ring.add(&[element]).is_ok()
+    }
+
+    #[inline]
+    fn add_each(&mut self, buffers: impl Iterator<Item = Buffer>) -> usize {
+        let elements = buffers.map(|b| Element { addr: GuestAddr(b.addr), len: b.len, writable: false });
+        self.ring.add_each(elements, |_| ())
+    }
+
+    #[inline]
+    fn flush(&mut self) -> bool {
+        self.ring.publish();
+        self.asks && self.ring.notify().is_needed()
     }
 
     #[inline]
     fn reap(&mut self, most: usize) -> usize {
         let mut sum = 0_u32;
-        let mut count = 0;
-        while count < most
-            && let Ok(Some(used)) = self.ring.poll_used()
-        {
-            sum = sum.wrapping_add(u32::from(used.handle.0) ^ used.len);
-            count += 1;
-        }
+        let count = self.ring.reap_each(most, |used| sum = sum.wrapping_add(u32::from(used.handle.0) ^ used.len));
         black_box(sum);
-        count
+        count.unwrap_or(0)
+    }
+
+    fn arm(&mut self) -> bool {
+        self.ring.arm()
+    }
+
+    fn disarm(&mut self) {
+        self.ring.disarm();
     }
 }

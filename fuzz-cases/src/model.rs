@@ -245,10 +245,12 @@ impl Model {
             Format::Split if self.broken => false,
             Format::Split => self.mem.take(self.config.driver.0 + 2) as u16 != self.avail as u16,
             Format::Packed => {
+                if self.broken || self.avail - self.used >= self.config.size.into() {
+                    return false;
+                }
                 let tail = self.mem.take(self.config.desc.0 + 16 * self.slot(self.avail) + 8);
                 let fresh = if self.wrap(self.avail) { RawPacked::AVAIL } else { RawPacked::USED };
-                let room = self.avail - self.used < self.config.size.into();
-                (tail >> 48) as u16 & AVAIL_USED == fresh && room && !self.broken
+                (tail >> 48) as u16 & AVAIL_USED == fresh
             }
         }
     }

@@ -1,8 +1,9 @@
-//! The commands of this repository: `cargo xtask demo`, `cargo xtask test` and `cargo xtask fuzz`.
+//! The commands of this repository: `cargo xtask demo`, `fuzz`, `rings` and `test`.
 
 mod demo;
 mod fuzz;
 mod interrupt;
+mod rings;
 mod test;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 /// What the root of this repository is called for messages and paths.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Runs the demo, the tests or the fuzz targets of this repository.
+/// Runs the demo, the tests, the ring lab or the fuzz targets of this repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
@@ -29,6 +30,7 @@ Examples:
   cargo xtask demo --guest in-process   no package needed at all
   cargo xtask demo --net tap            a real Linux stack behind a tap (root)
   cargo xtask test                      everything that continuous integration runs
+  cargo xtask rings --quick             the ring lab, a rough look: layouts and baselines side by side
   cargo xtask fuzz --minutes 10         every fuzz target for ten minutes";
 
 #[derive(Subcommand)]
@@ -44,6 +46,16 @@ enum Task {
         /// Where its frames go to: the network inside the daemon, or a tap in a network namespace (root).
         #[arg(long, value_enum, default_value_t = NetChoice::User)]
         net: NetChoice,
+    },
+    /// Measures rings: ours, other layouts, other implementations, all in one run.
+    ///
+    /// Prints tables, and leaves report.json and report.html in target/rings. Wants two cores that do nothing else.
+    Rings {
+        #[command(flatten)]
+        options: rings::Options,
+        /// Also Linux's own ring benchmark, tools/virtio/ringtest: fetches Debian's linux-source-6.1 and builds it.
+        #[arg(long)]
+        with_ringtest: bool,
     },
     /// Runs all tests: format, clippy, documentation, units, models, guests end to end.
     ///
@@ -113,6 +125,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = interrupt::listen().map_err(Failure::from).and_then(|()| match cli.command {
         Task::Demo { guest, net } => demo::run(guest.kind()?, net, Path::new(ROOT)),
+        Task::Rings { options, with_ringtest } => rings::run(&options, with_ringtest, Path::new(ROOT)),
         Task::Test => test::run(Path::new(ROOT)),
         Task::Fuzz(options) => fuzz::run(&options, Path::new(ROOT)),
     });

@@ -5,10 +5,10 @@
 //! tables and the C library left out. Prints a table and writes `target/instructions.json`.
 
 use std::error::Error;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use ring_benches::cases::{CASES, Case};
+use ring_benches::cases::{Case, cases};
+use ring_benches::target_folder;
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -33,7 +33,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     if let [flag, name, count] = arguments.as_slice()
         && flag == "--run"
     {
-        let case = CASES.iter().find(|c| c.name == name).ok_or("no such case")?;
+        let case = cases().find(|c| c.name == name).ok_or("no such case")?;
         return (case.run)(count.parse()?);
     }
     if let Err(error) = Command::new("valgrind").arg("--version").output() {
@@ -42,18 +42,17 @@ fn run() -> Result<(), Box<dyn Error>> {
     }
     let only = arguments.first().map_or("", String::as_str);
     let mut rows = Vec::new();
-    println!("{:<34} {:>8}  per", "operation", "instr.");
-    for case in CASES.iter().filter(|c| c.name.contains(only)) {
-        let once = count(case, case.count)?;
-        let twice = count(case, case.count.saturating_mul(2))?;
+    println!("{:<44} {:>8}  per", "operation", "instr.");
+    for case in cases().filter(|c| c.name.contains(only)) {
+        let once = count(&case, case.count)?;
+        let twice = count(&case, case.count.saturating_mul(2))?;
         let instructions = twice.abs_diff(once) as f64 / f64::from(case.count);
-        println!("{:<34} {instructions:>8.1}  {}", case.name, case.per);
+        println!("{:<44} {instructions:>8.1}  {}", case.name, case.per);
         rows.push(Row { case: case.name, per: case.per, instructions });
     }
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target");
-    let folder = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| default.into());
+    let folder = target_folder();
     std::fs::create_dir_all(&folder)?;
-    let file = Path::new(&folder).join("instructions.json");
+    let file = folder.join("instructions.json");
     std::fs::write(&file, serde_json::to_vec_pretty(&rows)?)?;
     println!("written to {}", file.display());
     Ok(())

@@ -31,7 +31,13 @@ pub struct Row {
     pub layout: String,
     /// True for what is not ours: virtio-queue, ringtest, bare loops.
     pub baseline: bool,
-    /// `polled`, `sleep`, `device` (one thread, the device's side alone).
+    /// - `polled`: both sides poll; the driver is lazy: it fills the ring, then reaps until half of it is back
+    ///   (ringtest's programs have a loop of their own).
+    /// - `polled-greedy`: it reaps after every publication.
+    /// - `polled-batch`: lazy, and the device takes what there is, up to 64, whatever the driver's burst.
+    /// - `sleep`: each side sleeps when it has nothing to do.
+    /// - `alternating`: one thread is driver and device in turn.
+    /// - `device`: one thread, the device's side alone.
     pub mode: String,
     /// Bytes of payload that the driver writes and the device copies out; 0 if it is not touched.
     pub payload: u32,
