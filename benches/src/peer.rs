@@ -45,7 +45,9 @@ impl Inner {
     /// virtio-queue publishes with every `add_used`; what is left is to ask whether the driver wants a call, if it sleeps.
     #[inline]
     fn flush(&mut self) -> bool {
-        std::mem::take(&mut self.completed) && self.asks && black_box(self.queue.needs_notification(&*self.mmap)).unwrap_or(true)
+        std::mem::take(&mut self.completed)
+            && self.asks
+            && black_box(self.queue.needs_notification(&*self.mmap)).unwrap_or(true)
     }
 
     fn arm(&mut self) -> bool {

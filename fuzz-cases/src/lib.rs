@@ -18,6 +18,7 @@
 
 mod agree;
 mod arena;
+mod bursts;
 mod common;
 mod device;
 mod driver;
@@ -57,7 +58,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target { name: "split_device", about: "a split device against a hostile driver", run: split_device },
     Target { name: "packed_device", about: "a packed device against a hostile driver", run: packed_device },
     Target { name: "split_driver", about: "a split driver against a hostile device", run: split_driver },
@@ -69,6 +70,7 @@ pub const TARGETS: [Target; 7] = [
         run: evil_memory,
     },
     Target { name: "agree", about: "the same good chains through both formats", run: agree },
+    Target { name: "bursts", about: "loops over a burst, resets and kept chains on a hostile ring", run: bursts },
 ];
 
 /// A split device against a hostile driver.
@@ -105,6 +107,11 @@ pub fn evil_memory(data: &[u8]) -> Tally {
     } else {
         driver::run(format, script, tricks, driver::ours)
     }
+}
+
+/// Both sides' loops over a burst, resets and kept chains, on a ring that somebody else writes to as well.
+pub fn bursts(data: &[u8]) -> Tally {
+    bursts::run(data)
 }
 
 /// The same script of good chains through both formats.

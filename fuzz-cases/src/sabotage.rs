@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use virtio_ring::{
-    AnyDevice, AnyDriver, ChainFault, ChainSink, DeviceRing, DriverRing, Element, Fault, Format, Front, Full, GuestMemory,
-    Handle, HintError, NotificationData, Notify, QueueConfig, QueueState, RingError, RingMem, Token, Used,
+    AnyDevice, AnyDriver, ChainFault, ChainSink, DeviceRing, DriverRing, Element, Fault, Format, Front, Full,
+    GuestMemory, Handle, HintError, NotificationData, Notify, QueueConfig, QueueState, RingError, RingMem, Token, Used,
 };
 
 use crate::arena::BUFFER;

@@ -68,6 +68,7 @@ pub fn all() -> Vec<Seed> {
     all.extend(restores());
     all.extend(evils());
     all.extend(agreements());
+    all.extend(bursts());
     all
 }
 
@@ -231,4 +232,25 @@ fn agreements() -> Vec<Seed> {
         ("full", parts(&[&[1, 0], &one, &one, &one, &round])),
     ];
     scripts.map(|(name, bytes)| Seed { target: "agree", name, bytes }).into()
+}
+
+/// Loops over a burst in either format, with all features and without; a few words of the ring change.
+fn bursts() -> Vec<Seed> {
+    // Three chains of one buffer, published, asked for, served, published, asked for, taken back.
+    let three = [0, 3, 1, 50, 0, 2, 60, 1, 3, 70, 0];
+    let round = parts(&[&three, &[3, 4, 5, 32, 7, 8, 9, 32]]);
+    // A chain of two, kept, and posted again; then released.
+    let keep = [2, 1, 1, 50, 0, 2, 60, 1, 3, 5, 1, 7, 11, 12, 1, 0, 3, 5, 1, 7, 11, 12, 0, 0];
+    let noise = [15, 0x94, 0, 4, 0, 15, 6, 0, 0x80, 0x80];
+    let all = EVENT | INDIRECT | IN_ORDER;
+    let whole = |format: u8, size: u8, features| {
+        parts(&[&[format, size, features], &round, &keep, &round, &noise, &round, &[13, 14, 0], &round])
+    };
+    let scripts = [
+        ("split", whole(0, 3, 0)),
+        ("split_all", whole(0, 3, all)),
+        ("packed", whole(1, 7, 0)),
+        ("packed_all", whole(1, 6, all)),
+    ];
+    scripts.map(|(name, bytes)| Seed { target: "bursts", name, bytes }).into()
 }

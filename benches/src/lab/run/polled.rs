@@ -125,6 +125,10 @@ fn serve(device: &mut impl DeviceSide, load: &Load, mut touch: impl Touch, idle:
             served += n as u64;
             idle.moved();
         } else {
+            // Nor is one that the driver is still filling.
+            for _ in 1..(load.outstanding / 8).clamp(1, PAUSES) {
+                std::hint::spin_loop();
+            }
             idle.wait(served, total)?;
         }
     }
