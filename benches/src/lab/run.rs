@@ -55,17 +55,18 @@ pub fn run(options: &Options, ringtest: &Ringtest, progress: Progress<'_>) -> Re
         cells.retain(|c| plan::threads(&c.load) == 1);
     }
     let mut run = Run { pace, entries, report, done: 0, steps: 0, progress };
-    let programs = if let Ringtest::Folder(_) = ringtest { ringtest::STEPS } else { 0 };
-    run.steps = (cells.len() + 2 * usize::from(two)) as u64 * run.entries.len() as u64 + programs;
-    for cell in &cells {
-        run.measure(cell);
-    }
+    let programs = match ringtest {
+        Ringtest::Folder(folder) => ringtest::programs(&mut run, folder),
+        Ringtest::Skipped(why) => {
+            run.report.skipped.push(format!("ringtest: {why}"));
+            Vec::new()
+        }
+    };
+    let layouts = run.entries.len() * (cells.len() * run.pace.samples + 2 * usize::from(two));
+    run.steps = (layouts + programs.len() * run.pace.samples) as u64;
+    run.rounds(&cells, programs);
     if two {
         run.latencies();
-    }
-    match ringtest {
-        Ringtest::Folder(folder) => ringtest::run(&mut run, folder),
-        Ringtest::Skipped(why) => run.report.skipped.push(format!("ringtest: {why}")),
     }
     Ok(run.report)
 }
@@ -89,10 +90,10 @@ struct Run<'a> {
 
 /// A layout in an experiment.
 struct Place {
+    cell: Cell,
     entry: &'static Entry,
-    station: Box<dyn Station>,
-    load: Load,
     samples: Vec<Sample>,
+    is_out: bool,
 }
 
 impl Run<'_> {
@@ -109,39 +110,49 @@ impl Run<'_> {
         }
     }
 
-    /// One experiment: all layouts are opened, then sampled in rounds, so that a noisy moment hits all of them.
-    fn measure(&mut self, cell: &Cell) {
-        let mode = plan::mode(&cell.load);
-        let mut places = Vec::new();
-        for entry in self.entries.clone() {
-            self.step(&format!("{mode}, burst {}: {}", cell.load.burst, entry.name));
-            match self.open(entry, cell) {
-                Ok(place) => places.push(place),
-                Err(why) => self.skip(entry.name, mode, &why),
+    /// A round takes one sample of everything: machines that are shared have good minutes and bad ones, and no experiment
+    /// is to have only the ones or the others.
+    fn rounds(&mut self, cells: &[Cell], mut programs: Vec<ringtest::Program>) {
+        let entries = self.entries.clone();
+        let mut places: Vec<_> = cells
+            .iter()
+            .flat_map(|cell| entries.iter().map(|entry| Place { cell: *cell, entry, samples: Vec::new(), is_out: false }))
+            .collect();
+        for round in 1..=self.pace.samples {
+            for place in &mut places {
+                let Cell { load, .. } = place.cell;
+                let mode = plan::mode(&load);
+                let samples = self.pace.samples;
+                self.step(&format!("round {round} of {samples}: {mode}, burst {}: {}", load.burst, place.entry.name));
+                if place.is_out {
+                    continue;
+                }
+                match self.sample(place.entry, &place.cell) {
+                    Ok(sample) => place.samples.push(sample),
+                    // A layout that stops is out.
+                    Err(why) => {
+                        place.is_out = true;
+                        self.skip(place.entry.name, mode, &why);
+                    }
+                }
+            }
+            for program in &mut programs {
+                self.step(&format!("round {round} of {}: {}", self.pace.samples, program.name));
+                if let Err(why) = program.sample() {
+                    self.skip(&program.name, "process", &why);
+                }
             }
         }
-        for round in 1..=self.pace.samples {
-            let what = format!("{mode}, burst {}: round {round} of {}", cell.load.burst, self.pace.samples);
-            (self.progress)(self.done, self.steps, &what);
-            // A layout that stops is out.
-            places.retain_mut(|place| match place.station.run(&place.load) {
-                Ok(sample) => {
-                    place.samples.push(sample);
-                    true
-                }
-                Err(why) => {
-                    self.report.skipped.push(format!("{}, {mode}: {why}", place.entry.name));
-                    false
-                }
-            });
+        for place in places.iter().filter(|p| !p.samples.is_empty()) {
+            self.gather(place);
         }
-        for place in places {
-            self.gather(cell, &place);
+        for program in programs.into_iter().filter(|p| !p.ns.is_empty()) {
+            self.report.rows.push(row(program.row, program.ns));
         }
     }
 
-    /// Opens a layout, moves some buffers to warm caches and page tables, and finds how many make a sample.
-    fn open(&self, entry: &'static Entry, cell: &Cell) -> Result<Place, String> {
+    /// Opens a layout, moves some buffers to warm caches and page tables, finds how many make a sample, and takes it.
+    fn sample(&self, entry: &Entry, cell: &Cell) -> Result<Sample, String> {
         let sleeps = cell.load.work == Work::Sleep;
         let mut station = (entry.open)(cell.size, sleeps).map_err(|e| e.to_string())?;
         let few = if sleeps { 64 } else { 4 * u64::from(cell.size) };
@@ -151,11 +162,11 @@ impl Run<'_> {
             fastest = fastest.min(warm_up.ns_per_buffer());
         }
         let buffers = self.pace.sample.as_nanos() as f64 / fastest.max(0.1);
-        Ok(Place { entry, station, load: cell.load.of_about((buffers as u64).max(few)), samples: Vec::new() })
+        station.run(&cell.load.of_about((buffers as u64).max(few))).map_err(|e| e.to_string())
     }
 
-    fn gather(&mut self, cell: &Cell, place: &Place) {
-        let Cell { size, load } = *cell;
+    fn gather(&mut self, place: &Place) {
+        let Cell { size, load } = place.cell;
         let Load { burst, outstanding, payload, .. } = load;
         let ns: Vec<f64> = place.samples.iter().map(Sample::ns_per_buffer).collect();
         self.report.rows.push(row(

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::plan::SIZE;
-use super::{Run, row};
+use super::Run;
 use crate::cores;
 use crate::lab::report::Row;
 
@@ -20,26 +20,35 @@ const FEW: u32 = 1000;
 /// Shortest sample: what starting a process costs varies by a millisecond or so.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Steps of the progress bar.
-pub(super) const STEPS: u64 = (PROGRAMS.len() * CASES.len()) as u64;
+/// One program in one case, with what it came to so far.
+pub(super) struct Program {
+    pub(super) name: String,
+    case: Case,
+    /// What the short run takes, and buffers of a sample.
+    short: Duration,
+    buffers: u32,
+    pub(super) ns: Vec<f64>,
+    /// Without figures.
+    pub(super) row: Row,
+}
 
-pub(super) fn run(run: &mut Run<'_>, folder: &Path) {
+/// All that were built and can do it.
+pub(super) fn programs(run: &mut Run<'_>, folder: &Path) -> Vec<Program> {
+    let mut all = Vec::new();
     for program in PROGRAMS {
         for (outstanding, sleeps) in CASES {
-            // Its pointers have nobody to ask for a wake-up.
-            let unable = sleeps && program == "ptr_ring";
             let name = format!("ringtest-{program}");
-            run.step(&format!("{name}, {outstanding} outstanding"));
             let mode = if sleeps { "sleep" } else { "polled" };
-            if unable {
+            // Its pointers have nobody to ask for a wake-up.
+            if sleeps && program == "ptr_ring" {
                 run.skip(&name, mode, "it only polls");
                 continue;
             }
             let case = Case { program: folder.join(program), outstanding, sleeps };
-            match case.samples(run.pace.samples, SHORTEST.max(4 * run.pace.sample)) {
-                Ok(ns) => run.report.rows.push(row(
-                    Row {
-                        layout: name,
+            match case.size(SHORTEST.max(4 * run.pace.sample)) {
+                Ok((short, buffers)) => {
+                    let row = Row {
+                        layout: name.clone(),
                         baseline: true,
                         mode: mode.to_owned(),
                         payload: 0,
@@ -51,12 +60,21 @@ pub(super) fn run(run: &mut Run<'_>, folder: &Path) {
                         min: 0.0,
                         max: 0.0,
                         samples: 0,
-                    },
-                    ns,
-                )),
+                    };
+                    all.push(Program { name, case, short, buffers, ns: Vec::new(), row });
+                }
                 Err(why) => run.skip(&name, mode, &why),
             }
         }
+    }
+    all
+}
+
+impl Program {
+    pub(super) fn sample(&mut self) -> Result<(), String> {
+        let took = self.case.time(self.buffers)?.saturating_sub(self.short);
+        self.ns.push(took.as_nanos() as f64 / f64::from(self.buffers - FEW));
+        Ok(())
     }
 }
 
@@ -67,13 +85,11 @@ struct Case {
 }
 
 impl Case {
-    fn samples(&self, count: usize, sample: Duration) -> Result<Vec<f64>, String> {
+    /// What the short run takes, and how many buffers make a sample.
+    fn size(&self, sample: Duration) -> Result<(Duration, u32), String> {
         let short = self.time(FEW)?.min(self.time(FEW)?).min(self.time(FEW)?);
         let rough = self.time(20 * FEW)?.saturating_sub(short).as_nanos() as f64 / f64::from(19 * FEW);
-        let buffers = (sample.as_nanos() as f64 / rough.max(1.0)).clamp(f64::from(20 * FEW), 1e9) as u32;
-        (0..count)
-            .map(|_| Ok(self.time(buffers)?.saturating_sub(short).as_nanos() as f64 / f64::from(buffers - FEW)))
-            .collect()
+        Ok((short, (sample.as_nanos() as f64 / rough.max(1.0)).clamp(f64::from(20 * FEW), 1e9) as u32))
     }
 
     fn time(&self, buffers: u32) -> Result<Duration, String> {
