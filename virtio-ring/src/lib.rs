@@ -53,6 +53,11 @@
 //! | `VIRTIO_F_ORDER_PLATFORM` (6.3): `PlatformOrdered` | both sides | both sides |
 //! | `VIRTIO_F_ACCESS_PLATFORM` (6.3), translations that come later: `DeviceRing::missing` | device | device |
 //!
+//! One chain at a time ([`peek`](DeviceRing::peek), `accept`, `complete`; `add`, `poll_used`), or in loops over a burst whose
+//! positions stay in registers ([`serve`](DeviceRing::serve); [`add_each`](DriverRing::add_each),
+//! [`reap_each`](DriverRing::reap_each)). A flush is a publication and the question whether the peer wants to be told; the two
+//! halves can be had apart ([`publish`](DeviceRing::publish), [`notify`](DeviceRing::notify)).
+//!
 //! On top of that, for those who want it: [`Reposting`] keeps used chains and posts them again with next to nothing written,
 //! [`Reorder`] lets a back end finish out of order on a ring that is in order, [`Chains`] holds accepted chains ahead.
 //!

@@ -54,9 +54,9 @@ pub enum Access {
 
 /// One translated ring area.
 ///
-/// *Sync words* (the `load*`/`store*` accessors: 16 bits for the indices of a split ring, 32 and 64 for a packed one) may be raced by the peer by design. *Payload words* (the
-/// `read*`/`write*` accessors) belong to one side at a time as long as the peer keeps to the protocol; as the peer
-/// may not, an implementation over shared memory makes them relaxed atomics as well. All words are in the host's
+/// *Sync words* (the `load*`/`store*` accessors: 16 bits for the indices of a split ring, 32 and 64 for a packed one) may
+/// be raced by the peer by design. *Payload words* (the `read*`/`write*` accessors) belong to one side at a time as long as
+/// the peer keeps to the protocol; as the peer may not, an implementation over shared memory makes them relaxed atomics as well. All words are in the host's
 /// byte order here: the rings convert from and to little-endian.
 ///
 /// # Safety

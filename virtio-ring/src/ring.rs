@@ -180,7 +180,10 @@ pub trait DeviceRing: Sized {
     /// fault. Returns how many chains were served; [`flush`](Self::flush) makes them visible.
     ///
     /// The driver's index is read only if nothing is known to be available, so fewer than there are may be served; and a
-    /// chain that waits for a translation ends the loop untouched.
+    /// chain that waits for a translation ends the loop untouched. In order (`VIRTIO_F_IN_ORDER`) no token may be held
+    /// meanwhile: chains are used in the order in which they were available.
+    ///
+    /// If `sink` or `done` panics, the chains of this call are lost, and the ring has to be reset.
     ///
     /// # Errors
     /// [`RingError`] once, when the driver broke the ring and no chain was served before.
@@ -277,7 +280,8 @@ pub trait DeviceRing: Sized {
     fn rewind(&mut self, token: Token);
 
     /// Writes the used entry of a chain, not yet visible to the driver. `written` is the number of bytes written to
-    /// the chain, from its first writable byte on without a gap.
+    /// the chain, from its first writable byte on without a gap. In order (`VIRTIO_F_IN_ORDER`) chains are completed as they
+    /// were accepted, the oldest first: [`Reorder`](crate::Reorder) sees to it for back ends that finish otherwise.
     fn complete(&mut self, token: Token, written: u32);
 
     /// Makes every completed chain visible at once, and says whether the driver wants a call for them:
@@ -334,7 +338,8 @@ pub trait DeviceRing: Sized {
     #[doc(alias = "VIRTIO_F_NOTIFICATION_DATA")]
     fn hint(&self, data: NotificationData) -> Result<u16, HintError>;
 
-    /// Where the device stands: the first chain that was not accepted.
+    /// Where the device stands: the first chain that was not accepted. Whoever goes on from there knows nothing of what is
+    /// completed and not visible, or visible and not asked about: [`flush`](Self::flush) first.
     fn state(&self) -> QueueState;
 
     /// Entries of the ring.
@@ -381,7 +386,7 @@ pub trait DriverRing {
 
     /// Adds each element as a chain of its own, as long as there are elements and free descriptors: [`add`](Self::add) in
     /// one loop, whose positions stay in registers. `added` gets the handle of each; an element is only asked for if there
-    /// is room for it. Returns how many were added.
+    /// is room for it. Returns how many were added. If one of the two panics, the ring has to be reset.
     #[inline]
     fn add_each(&mut self, mut elements: impl Iterator<Item = Element>, mut added: impl FnMut(Handle)) -> usize {
         let mut count: usize = 0;
@@ -421,7 +426,8 @@ pub trait DriverRing {
     /// Takes back up to `most` chains that the device has used, each given to `each`: [`poll_used`](Self::poll_used) in one
     /// loop, whose positions stay in registers. Returns how many.
     ///
-    /// The device's index is read only if nothing is known to be used, so fewer than there are may be taken.
+    /// The device's index is read only if nothing is known to be used, so fewer than there are may be taken. If `each`
+    /// panics, the ring has to be reset.
     ///
     /// # Errors
     /// As [`poll_used`](Self::poll_used); what was taken back before has been given to `each`.

@@ -116,7 +116,9 @@ impl Run<'_> {
         let entries = self.entries.clone();
         let mut places: Vec<_> = cells
             .iter()
-            .flat_map(|cell| entries.iter().map(|entry| Place { cell: *cell, entry, samples: Vec::new(), is_out: false }))
+            .flat_map(|cell| {
+                entries.iter().map(|entry| Place { cell: *cell, entry, samples: Vec::new(), is_out: false })
+            })
             .collect();
         for round in 1..=self.pace.samples {
             for place in &mut places {

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::plan::SIZE;
 use super::Run;
+use super::plan::SIZE;
 use crate::cores;
 use crate::lab::report::Row;
 
