@@ -83,9 +83,9 @@ impl DeviceRing for Device {
         _sink: &mut S,
         most: usize,
         _done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
-    ) -> (usize, bool) {
+    ) -> (usize, Option<Front>) {
         // Every chain goes the general way.
-        (0, most > 0)
+        (0, if most > 0 { self.front() } else { None })
     }
 
     fn note(&mut self, fault: ChainFault) -> bool {

@@ -186,7 +186,7 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
         sink: &mut S,
         most: usize,
         done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
-    ) -> (usize, bool) {
+    ) -> (usize, Option<Front>) {
         either!(self, ring => ring.singles(sink, most, done))
     }
 

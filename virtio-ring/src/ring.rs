@@ -198,14 +198,11 @@ pub trait DeviceRing: Sized {
         // A driver that makes slots available again before they are published must not keep this loop going.
         let most = most.min(self.size().into());
         let mut count: usize = 0;
-        loop {
-            let (served, more) = self.singles(sink, most.wrapping_sub(count), &mut done);
+        while count < most {
+            let (served, front) = self.singles(sink, most.wrapping_sub(count), &mut done);
             count = count.wrapping_add(served); // at most `most`
-            if !more {
-                break;
-            }
-            // The chain at the front has another shape.
-            let Some(front) = self.front() else { break };
+            // What is left at the front has another shape.
+            let Some(front) = front else { break };
             let Some((token, faulty)) = self.look(mem, sink, front) else { break };
             let fault = if faulty { self.chain_fault() } else { None };
             let written = done(sink, fault);
@@ -219,15 +216,15 @@ pub trait DeviceRing: Sized {
         Ok(count)
     }
 
-    /// Serves up to `most` chains of one direct descriptor: the fast part of [`serve`](Self::serve). How many, and whether
-    /// a chain of another shape, or a violation, ended that (a missing translation does not count).
+    /// Serves up to `most` chains of one direct descriptor: the fast part of [`serve`](Self::serve). How many, and the
+    /// chain of another shape that ended that, if one did.
     #[doc(hidden)]
     fn singles<S: ChainSink>(
         &mut self,
         sink: &mut S,
         most: usize,
         done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
-    ) -> (usize, bool);
+    ) -> (usize, Option<Front>);
 
     /// Shows the chain behind `front` to `sink`: the second half of [`peek`](Self::peek). The chain, and whether it is
     /// faulty; `None` if the driver broke the ring, or if a translation is missing.

@@ -217,12 +217,12 @@ impl<A: RingMem> PackedDevice<A> {
         sink: &mut S,
         most: usize,
         done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
-    ) -> (usize, bool) {
+    ) -> (usize, Option<Front>) {
         let (layout, size) = (self.layout.view(), self.layout.size());
         let (mut at, mut to) = (self.next_avail, self.next_used);
         let (mut first, mut run) = (self.first, self.run);
         let most = most.min(self.limit.get().saturating_sub(self.held.get()).into());
-        let (mut count, mut more) = (0, false);
+        let (mut count, mut other) = (0, None);
         // What an earlier look missed is not what this one finds.
         self.chain_fault = None;
         'burst: while count < most {
@@ -231,7 +231,9 @@ impl<A: RingMem> PackedDevice<A> {
             while count < straight {
                 let tail = layout.tail(at);
                 if !tail.is_avail_single(at) {
-                    more = tail.is_avail(at);
+                    if tail.is_avail(at) {
+                        other = Some(Front { head: tail.id(), words: tail.words(layout.addr(at)) });
+                    }
                     break 'burst;
                 }
                 let (id, element) = (tail.id(), tail.element(layout.addr(at)));
@@ -256,7 +258,7 @@ impl<A: RingMem> PackedDevice<A> {
         }
         (self.next_avail, self.next_used) = (at.around(size), to.around(size));
         (self.first, self.run) = (first, run);
-        (count, more)
+        (count, other)
     }
 }
 
@@ -348,7 +350,7 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
         sink: &mut S,
         most: usize,
         done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
-    ) -> (usize, bool) {
+    ) -> (usize, Option<Front>) {
         if self.in_order {
             self.serve_singles::<true, S>(sink, most, done)
         } else {

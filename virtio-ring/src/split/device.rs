@@ -135,7 +135,7 @@ impl<A: RingMem> SplitDevice<A> {
     }
 
     /// Serves up to `most` chains that are known to be available, as long as each is one direct descriptor; how many, and
-    /// whether another one is known.
+    /// the one that is not.
     ///
     /// The positions are locals: nothing here could change them behind the compiler's back.
     #[inline(always)]
@@ -144,21 +144,26 @@ impl<A: RingMem> SplitDevice<A> {
         sink: &mut S,
         most: usize,
         done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
-    ) -> (usize, bool) {
+    ) -> (usize, Option<Front>) {
         let layout = self.layout.view();
         let (mut at, mut to, mut run) = (self.next_avail, self.next_used, self.run);
-        let mut most = most.min(self.avail_idx.get().wrapping_sub(at.get()).into());
-        let mut count = 0;
+        let most = most.min(self.avail_idx.get().wrapping_sub(at.get()).into());
+        let (mut count, mut other, mut broken) = (0, None, None);
         while count < most {
             let head = layout.avail_entry(layout.at(at));
-            let Some(slot) = layout.slot(head) else { break };
+            let Some(slot) = layout.slot(head) else {
+                broken = Some(RingError::Head { head, size: layout.size() });
+                break;
+            };
             let front = Front { head, words: layout.descriptor_words(slot) };
-            let Some(element) = front.single() else { break };
+            let Some(element) = front.single() else {
+                other = Some(front);
+                break;
+            };
             let fault = sink.push(element).err();
             if let Some(fault) = fault {
                 self.chain_fault = Some(fault);
                 if fault.missing().is_some() {
-                    most = count;
                     break;
                 }
             }
@@ -174,7 +179,11 @@ impl<A: RingMem> SplitDevice<A> {
             count = count.wrapping_add(1); // below `most`
         }
         (self.next_avail, self.next_used, self.run) = (at, to, run);
-        (count, count < most)
+        drop(layout);
+        if let Some(error) = broken {
+            self.fail(error);
+        }
+        (count, other)
     }
 
     /// Every step of a chain that begins with `d`.
@@ -284,9 +293,9 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
         sink: &mut S,
         most: usize,
         done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
-    ) -> (usize, bool) {
+    ) -> (usize, Option<Front>) {
         if self.next_avail.get() == self.avail_idx.get() && !self.reload() {
-            return (0, false);
+            return (0, None);
         }
         if self.in_order {
             self.serve_known::<true, S>(sink, most, done)

@@ -183,7 +183,12 @@ impl<A: RingMem> SplitDriver<A> {
         if self.in_order {
             return self.reap_in_order();
         }
-        let (id, len) = self.layout.used_entry(self.layout.at(self.next_used));
+        self.reap_entry(self.layout.used_entry(self.layout.at(self.next_used)))
+    }
+
+    /// Takes back the chain that the next entry names, with the length in it.
+    #[inline]
+    fn reap_entry(&mut self, (id, len): (u32, u32)) -> Result<Used, RingError> {
         let (used, count) = self.reap(id, Some(len))?;
         self.release(used.handle.0, count);
         Ok(used)

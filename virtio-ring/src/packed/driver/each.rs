@@ -47,15 +47,14 @@ impl<A: RingMem> PackedDriver<A> {
         count
     }
 
-    /// Takes back chains of one descriptor, out of order; how many, and whether a chain of another shape, or a violation,
-    /// ended that.
+    /// Takes back chains of one descriptor, out of order; how many, and the entry that ended that, if one did.
     #[inline(always)]
-    fn reap_singles(&mut self, most: usize, each: &mut impl FnMut(Used)) -> (usize, bool) {
+    fn reap_singles(&mut self, most: usize, each: &mut impl FnMut(Used)) -> (usize, Option<Tail>) {
         let Self { layout, notes, ids, free, next_used, outstanding, .. } = self;
         let (layout, size, notes, list, mask) = (layout.view(), layout.size(), &mut **notes, &mut *ids.ids, ids.mask);
         let (mut at, mut given) = (*next_used, ids.given);
         let most = most.min(outstanding.get().into());
-        let (mut count, mut more) = (0, false);
+        let (mut count, mut other) = (0, None);
         'burst: while count < most {
             // Up to the end of the ring there is nothing to wrap.
             let straight = most.min(count.wrapping_add(at.left(size).into())); // far below 2^32
@@ -66,7 +65,7 @@ impl<A: RingMem> PackedDriver<A> {
                 }
                 let note = notes.get_mut(usize::from(tail.id())).filter(|n| n.count == 1 && tail.len() <= n.room);
                 let (Some(note), Some(place)) = (note, list.get_mut((given.wide() & mask) as usize)) else {
-                    more = true;
+                    other = Some(tail);
                     break 'burst;
                 };
                 note.count = 0;
@@ -81,7 +80,7 @@ impl<A: RingMem> PackedDriver<A> {
         (*next_used, ids.given) = (at.around(size), given);
         free.add(count as u16); // no more than were outstanding
         outstanding.sub(count as u16);
-        (count, more)
+        (count, other)
     }
 
     /// Takes back chains of one descriptor of the run that is under way, but the last; how many.
@@ -117,19 +116,18 @@ impl<A: RingMem> PackedDriver<A> {
         let mut count: usize = 0;
         while count < most {
             let left = most.wrapping_sub(count);
-            if self.in_order {
+            let used = if self.in_order {
                 count = count.wrapping_add(self.reap_skipped(left, &mut each)); // at most `most`
                 if count == most {
                     break;
                 }
+                self.take_used()?
             } else {
-                let (taken, more) = self.reap_singles(left, &mut each);
+                let (taken, other) = self.reap_singles(left, &mut each);
                 count = count.wrapping_add(taken);
-                if !more {
-                    break;
-                }
-            }
-            let Some(used) = self.take_used()? else { break };
+                other.map(|tail| self.reap(tail.id(), Some(tail))).transpose()?
+            };
+            let Some(used) = used else { break };
             each(used);
             count = count.wrapping_add(1);
         }

@@ -36,19 +36,22 @@ impl<A: RingMem> SplitDriver<A> {
         count
     }
 
-    /// Takes back chains of one descriptor that are known to be used, out of order; how many.
+    /// Takes back chains of one descriptor that are known to be used, out of order; how many, and the entry that ended
+    /// that, if one did.
     #[inline(always)]
-    pub(super) fn reap_singles(&mut self, most: usize, each: &mut impl FnMut(Used)) -> usize {
+    fn reap_singles(&mut self, most: usize, each: &mut impl FnMut(Used)) -> (usize, Option<(u32, u32)>) {
         let Self { layout, notes, free, next_used, used_idx, .. } = self;
         let (layout, notes, ids) = (layout.view(), &mut **notes, &mut *free.ids);
         let (mut at, mut given, mask) = (*next_used, free.given, free.mask);
         let most = most.min(used_idx.get().wrapping_sub(at.get()).into());
-        let mut count = 0;
+        let (mut count, mut other) = (0, None);
         while count < most {
             let (id, len) = layout.used_entry(layout.at(at));
-            // Anything else is for the general way.
             let note = notes.get_mut(id as usize).filter(|n| n.count == 1 && len <= n.room);
-            let (Some(note), Some(place)) = (note, ids.get_mut((given.wide() & mask) as usize)) else { break };
+            let (Some(note), Some(place)) = (note, ids.get_mut((given.wide() & mask) as usize)) else {
+                other = Some((id, len));
+                break;
+            };
             note.count = 0;
             *place = id as u16; // below the queue size
             each(Used { handle: Handle(id as u16), len });
@@ -57,12 +60,12 @@ impl<A: RingMem> SplitDriver<A> {
             count = count.wrapping_add(1); // below `most`
         }
         (*next_used, free.given) = (at, given);
-        count
+        (count, other)
     }
 
     /// Takes back chains of one descriptor of the run that is under way, but the last; how many.
     #[inline(always)]
-    pub(super) fn reap_skipped(&mut self, most: usize, each: &mut impl FnMut(Used)) -> usize {
+    fn reap_skipped(&mut self, most: usize, each: &mut impl FnMut(Used)) -> usize {
         let Some(run) = self.run else { return 0 };
         let Self { notes, free, next_used, used_idx, oldest, .. } = self;
         let notes = &mut **notes;
@@ -94,13 +97,18 @@ impl<A: RingMem> SplitDriver<A> {
         let mut count: usize = 0;
         loop {
             let left = most.wrapping_sub(count);
-            let taken =
-                if self.in_order { self.reap_skipped(left, &mut each) } else { self.reap_singles(left, &mut each) };
-            count = count.wrapping_add(taken); // at most `most`
-            if count == most || self.next_used.get() == self.used_idx.get() {
-                return Ok(count);
+            if self.in_order {
+                count = count.wrapping_add(self.reap_skipped(left, &mut each)); // at most `most`
+                if count == most || self.next_used.get() == self.used_idx.get() {
+                    return Ok(count);
+                }
+                each(self.reap_in_order()?);
+            } else {
+                let (taken, other) = self.reap_singles(left, &mut each);
+                count = count.wrapping_add(taken);
+                let Some(entry) = other else { return Ok(count) };
+                each(self.reap_entry(entry)?);
             }
-            each(self.reap_one()?);
             count = count.wrapping_add(1);
         }
     }
