@@ -240,62 +240,19 @@ impl<const IN_ORDER: bool> DriverSide for PackedDriver<IN_ORDER> {
     fn disarm(&mut self) {}
 }
 
-fn open<const IN_ORDER: bool>(
-    setup: &Setup<'_>,
-) -> Result<(PackedDriver<IN_ORDER>, PackedDevice<IN_ORDER>), Box<dyn Error>> {
-    if setup.sleeps {
-        return Err("bare loops only poll".into());
-    }
-    Ok((PackedDriver::new(setup.arena), PackedDevice::new(setup.arena)))
-}
-
 pub(crate) fn poster(setup: &Setup<'_>) -> Option<lab::Poster> {
     let mut poster = PackedPoster::new(setup.arena);
     Some(Box::new(move |count| poster.post(count)))
 }
 
-/// The floor of the packed ring.
-#[derive(Debug)]
-pub struct Packed;
-
-impl Layout for Packed {
-    const NAME: &'static str = "bare-packed";
-    const IDEA: &'static str = "the packed ring over cached pointers, nothing checked";
-    type Driver = PackedDriver<false>;
-    type Device = PackedDevice<false>;
-
-    fn open(setup: &Setup<'_>) -> Result<(Self::Driver, Self::Device), Box<dyn Error>> {
-        open(setup)
-    }
-
-    fn poster(setup: &Setup<'_>) -> Option<lab::Poster> {
-        poster(setup)
-    }
-
-    fn picture(size: u16) -> Picture {
-        Picture { layout: Self::NAME.into(), idea: Self::IDEA.into(), ..packed::Packed::picture(size) }
-    }
+layout! {
+    /// The floor of the packed ring.
+    Packed = "bare-packed", "the packed ring over cached pointers, nothing checked",
+    PackedDriver<false>, PackedDevice<false>, as packed::Packed
 }
 
-/// The floor of the packed ring in order: one used descriptor a publication.
-#[derive(Debug)]
-pub struct PackedInOrder;
-
-impl Layout for PackedInOrder {
-    const NAME: &'static str = "bare-packed-in-order";
-    const IDEA: &'static str = "the packed ring in order over cached pointers, nothing checked";
-    type Driver = PackedDriver<true>;
-    type Device = PackedDevice<true>;
-
-    fn open(setup: &Setup<'_>) -> Result<(Self::Driver, Self::Device), Box<dyn Error>> {
-        open(setup)
-    }
-
-    fn poster(setup: &Setup<'_>) -> Option<lab::Poster> {
-        poster(setup)
-    }
-
-    fn picture(size: u16) -> Picture {
-        Picture { layout: Self::NAME.into(), idea: Self::IDEA.into(), ..packed::PackedInOrder::picture(size) }
-    }
+layout! {
+    /// The floor of the packed ring in order: one used descriptor a publication.
+    PackedInOrder = "bare-packed-in-order", "the packed ring in order over cached pointers, nothing checked",
+    PackedDriver<true>, PackedDevice<true>, as packed::PackedInOrder
 }

@@ -230,62 +230,19 @@ impl<const IN_ORDER: bool> DriverSide for SplitDriver<IN_ORDER> {
     fn disarm(&mut self) {}
 }
 
-fn open<const IN_ORDER: bool>(
-    setup: &Setup<'_>,
-) -> Result<(SplitDriver<IN_ORDER>, SplitDevice<IN_ORDER>), Box<dyn Error>> {
-    if setup.sleeps {
-        return Err("bare loops only poll".into());
-    }
-    Ok((SplitDriver::new(setup.arena), SplitDevice::new(setup.arena)))
-}
-
 pub(crate) fn poster(setup: &Setup<'_>) -> Option<lab::Poster> {
     let mut poster = Poster::new(setup.arena);
     Some(Box::new(move |count| poster.post(count)))
 }
 
-/// The floor of the split ring.
-#[derive(Debug)]
-pub struct Split;
-
-impl Layout for Split {
-    const NAME: &'static str = "bare-split";
-    const IDEA: &'static str = "the split ring over cached pointers, nothing checked";
-    type Driver = SplitDriver<false>;
-    type Device = SplitDevice<false>;
-
-    fn open(setup: &Setup<'_>) -> Result<(Self::Driver, Self::Device), Box<dyn Error>> {
-        open(setup)
-    }
-
-    fn poster(setup: &Setup<'_>) -> Option<lab::Poster> {
-        poster(setup)
-    }
-
-    fn picture(size: u16) -> Picture {
-        Picture { layout: Self::NAME.into(), idea: Self::IDEA.into(), ..split::Split::picture(size) }
-    }
+layout! {
+    /// The floor of the split ring.
+    Split = "bare-split", "the split ring over cached pointers, nothing checked",
+    SplitDriver<false>, SplitDevice<false>, as split::Split
 }
 
-/// The floor of the split ring in order: one used entry a publication.
-#[derive(Debug)]
-pub struct SplitInOrder;
-
-impl Layout for SplitInOrder {
-    const NAME: &'static str = "bare-split-in-order";
-    const IDEA: &'static str = "the split ring in order over cached pointers, nothing checked";
-    type Driver = SplitDriver<true>;
-    type Device = SplitDevice<true>;
-
-    fn open(setup: &Setup<'_>) -> Result<(Self::Driver, Self::Device), Box<dyn Error>> {
-        open(setup)
-    }
-
-    fn poster(setup: &Setup<'_>) -> Option<lab::Poster> {
-        poster(setup)
-    }
-
-    fn picture(size: u16) -> Picture {
-        Picture { layout: Self::NAME.into(), idea: Self::IDEA.into(), ..split::SplitInOrder::picture(size) }
-    }
+layout! {
+    /// The floor of the split ring in order: one used entry a publication.
+    SplitInOrder = "bare-split-in-order", "the split ring in order over cached pointers, nothing checked",
+    SplitDriver<true>, SplitDevice<true>, as split::SplitInOrder
 }
