@@ -187,13 +187,19 @@ impl<A: RingMem> PackedDriver<A> {
             return self.reap_run(run).map(Some);
         }
         let Some(tail) = self.next_is_used() else { return Ok(None) };
+        self.reap_tail(tail).map(Some)
+    }
+
+    /// Takes back the chain that the next used entry gives back, or the first of its run.
+    #[inline]
+    fn reap_tail(&mut self, tail: Tail) -> Result<Used, RingError> {
         if !self.in_order {
-            return self.reap(tail.id(), Some(tail)).map(Some);
+            return self.reap(tail.id(), Some(tail));
         }
         if !self.is_outstanding(tail.id()) {
             return Err(self.fail(RingError::UsedId { id: tail.id().into() }));
         }
-        self.reap_run(tail).map(Some)
+        self.reap_run(tail)
     }
 
     /// Goes on with a run of chains that one entry gave back.

@@ -47,12 +47,17 @@ impl<A: RingMem> PackedDriver<A> {
         count
     }
 
-    /// Takes back chains of one descriptor, out of order; how many, and the entry that ended that, if one did.
+    /// Takes back chains of one descriptor that have entries of their own; how many, and the entry that ended that, if one
+    /// did.
     #[inline(always)]
-    fn reap_singles(&mut self, most: usize, each: &mut impl FnMut(Used)) -> (usize, Option<Tail>) {
-        let Self { layout, notes, ids, free, next_used, outstanding, .. } = self;
+    fn reap_singles<const IN_ORDER: bool>(
+        &mut self,
+        most: usize,
+        each: &mut impl FnMut(Used),
+    ) -> (usize, Option<Tail>) {
+        let Self { layout, notes, ids, free, next_used, outstanding, oldest, .. } = self;
         let (layout, size, notes, list, mask) = (layout.view(), layout.size(), &mut **notes, &mut *ids.ids, ids.mask);
-        let (mut at, mut given) = (*next_used, ids.given);
+        let (mut at, mut given, mut from) = (*next_used, ids.given, *oldest);
         let most = most.min(outstanding.get().into());
         let (mut count, mut other) = (0, None);
         'burst: while count < most {
@@ -63,7 +68,10 @@ impl<A: RingMem> PackedDriver<A> {
                 if !tail.is_used(at) {
                     break 'burst;
                 }
-                let note = notes.get_mut(usize::from(tail.id())).filter(|n| n.count == 1 && tail.len() <= n.room);
+                // In order, any other than the oldest chain is the end of a run.
+                let is_its_turn = !IN_ORDER || list.get((from.wide() & mask) as usize) == Some(&tail.id());
+                let note = notes.get_mut(usize::from(tail.id()));
+                let note = note.filter(|n| n.count == 1 && tail.len() <= n.room && is_its_turn);
                 let (Some(note), Some(place)) = (note, list.get_mut((given.wide() & mask) as usize)) else {
                     other = Some(tail);
                     break 'burst;
@@ -73,11 +81,15 @@ impl<A: RingMem> PackedDriver<A> {
                 each(Used { handle: Handle(tail.id()), len: tail.len() });
                 at = at.ahead();
                 given.add(1);
+                from.add(1);
                 count = count.wrapping_add(1); // below `most`
             }
             at = at.around(size);
         }
         (*next_used, ids.given) = (at.around(size), given);
+        if IN_ORDER {
+            *oldest = from;
+        }
         free.add(count as u16); // no more than were outstanding
         outstanding.sub(count as u16);
         (count, other)
@@ -116,19 +128,22 @@ impl<A: RingMem> PackedDriver<A> {
         let mut count: usize = 0;
         while count < most {
             let left = most.wrapping_sub(count);
-            let used = if self.in_order {
+            if let Some(run) = self.run {
                 count = count.wrapping_add(self.reap_skipped(left, &mut each)); // at most `most`
                 if count == most {
                     break;
                 }
-                self.take_used()?
+                each(self.reap_run(run)?);
             } else {
-                let (taken, other) = self.reap_singles(left, &mut each);
+                let (taken, other) = if self.in_order {
+                    self.reap_singles::<true>(left, &mut each)
+                } else {
+                    self.reap_singles::<false>(left, &mut each)
+                };
                 count = count.wrapping_add(taken);
-                other.map(|tail| self.reap(tail.id(), Some(tail))).transpose()?
-            };
-            let Some(used) = used else { break };
-            each(used);
+                let Some(tail) = other else { break };
+                each(self.reap_tail(tail)?);
+            }
             count = count.wrapping_add(1);
         }
         Ok(count)

@@ -1,6 +1,6 @@
 //! Bursts of chains of one descriptor. Positions are locals: nothing here could change them behind the compiler's back.
 
-use super::{Note, SplitDriver, describe};
+use super::{Note, Run, SplitDriver, describe};
 use crate::error::RingError;
 use crate::mem::RingMem;
 use crate::ring::{Element, Handle, Used};
@@ -36,18 +36,24 @@ impl<A: RingMem> SplitDriver<A> {
         count
     }
 
-    /// Takes back chains of one descriptor that are known to be used, out of order; how many, and the entry that ended
-    /// that, if one did.
+    /// Takes back chains of one descriptor that are known to be used and have entries of their own; how many, and the entry
+    /// that ended that, if one did.
     #[inline(always)]
-    fn reap_singles(&mut self, most: usize, each: &mut impl FnMut(Used)) -> (usize, Option<(u32, u32)>) {
-        let Self { layout, notes, free, next_used, used_idx, .. } = self;
+    fn reap_singles<const IN_ORDER: bool>(
+        &mut self,
+        most: usize,
+        each: &mut impl FnMut(Used),
+    ) -> (usize, Option<(u32, u32)>) {
+        let Self { layout, notes, free, next_used, used_idx, oldest, .. } = self;
         let (layout, notes, ids) = (layout.view(), &mut **notes, &mut *free.ids);
-        let (mut at, mut given, mask) = (*next_used, free.given, free.mask);
+        let (mut at, mut given, mut head, mask) = (*next_used, free.given, *oldest, free.mask);
         let most = most.min(used_idx.get().wrapping_sub(at.get()).into());
         let (mut count, mut other) = (0, None);
         while count < most {
             let (id, len) = layout.used_entry(layout.at(at));
-            let note = notes.get_mut(id as usize).filter(|n| n.count == 1 && len <= n.room);
+            // In order, any other than the oldest chain is the end of a run.
+            let is_its_turn = !IN_ORDER || id == head.wide() & mask;
+            let note = notes.get_mut(id as usize).filter(|n| n.count == 1 && len <= n.room && is_its_turn);
             let (Some(note), Some(place)) = (note, ids.get_mut((given.wide() & mask) as usize)) else {
                 other = Some((id, len));
                 break;
@@ -57,9 +63,13 @@ impl<A: RingMem> SplitDriver<A> {
             each(Used { handle: Handle(id as u16), len });
             at.add(1);
             given.add(1);
+            head.add(1);
             count = count.wrapping_add(1); // below `most`
         }
         (*next_used, free.given) = (at, given);
+        if IN_ORDER {
+            *oldest = head;
+        }
         (count, other)
     }
 
@@ -97,14 +107,20 @@ impl<A: RingMem> SplitDriver<A> {
         let mut count: usize = 0;
         loop {
             let left = most.wrapping_sub(count);
-            if self.in_order {
+            if self.run.is_some() {
                 count = count.wrapping_add(self.reap_skipped(left, &mut each)); // at most `most`
-                if count == most || self.next_used.get() == self.used_idx.get() {
+                if count == most {
                     return Ok(count);
                 }
                 each(self.reap_in_order()?);
+            } else if self.in_order {
+                let (taken, other) = self.reap_singles::<true>(left, &mut each);
+                count = count.wrapping_add(taken);
+                let Some((last, len)) = other else { return Ok(count) };
+                self.run = Some(Run { last, len });
+                each(self.reap_in_order()?);
             } else {
-                let (taken, other) = self.reap_singles(left, &mut each);
+                let (taken, other) = self.reap_singles::<false>(left, &mut each);
                 count = count.wrapping_add(taken);
                 let Some(entry) = other else { return Ok(count) };
                 each(self.reap_entry(entry)?);
