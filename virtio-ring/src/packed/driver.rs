@@ -180,16 +180,6 @@ impl<A: RingMem> PackedDriver<A> {
         self.notes.get(usize::from(id)).is_some_and(|n| n.count != 0)
     }
 
-    /// Takes back the next chain, if one is used.
-    #[inline]
-    fn take_used(&mut self) -> Result<Option<Used>, RingError> {
-        if let Some(run) = self.run {
-            return self.reap_run(run).map(Some);
-        }
-        let Some(tail) = self.next_is_used() else { return Ok(None) };
-        self.reap_tail(tail).map(Some)
-    }
-
     /// Takes back the chain that the next used entry gives back, or the first of its run.
     #[inline]
     fn reap_tail(&mut self, tail: Tail) -> Result<Used, RingError> {
@@ -270,7 +260,11 @@ impl<A: RingMem> DriverRing for PackedDriver<A> {
 
     #[inline]
     fn poll_used(&mut self) -> Result<Option<Used>, RingError> {
-        self.take_used()
+        if let Some(run) = self.run {
+            return self.reap_run(run).map(Some);
+        }
+        let Some(tail) = self.next_is_used() else { return Ok(None) };
+        self.reap_tail(tail).map(Some)
     }
 
     #[inline]

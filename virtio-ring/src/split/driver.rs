@@ -177,15 +177,6 @@ impl<A: RingMem> SplitDriver<A> {
         Ok((Used { handle: Handle(id), len }, count))
     }
 
-    /// Takes back the next chain, which is known to be used.
-    #[inline]
-    fn reap_one(&mut self) -> Result<Used, RingError> {
-        if self.in_order {
-            return self.reap_in_order();
-        }
-        self.reap_entry(self.layout.used_entry(self.layout.at(self.next_used)))
-    }
-
     /// Takes back the chain that the next entry names, with the length in it.
     #[inline]
     fn reap_entry(&mut self, (id, len): (u32, u32)) -> Result<Used, RingError> {
@@ -303,7 +294,10 @@ impl<A: RingMem> DriverRing for SplitDriver<A> {
         if self.next_used.get() == self.used_idx.get() && !self.reload()? {
             return Ok(None);
         }
-        self.reap_one().map(Some)
+        if self.in_order {
+            return self.reap_in_order().map(Some);
+        }
+        self.reap_entry(self.layout.used_entry(self.layout.at(self.next_used))).map(Some)
     }
 
     #[inline]
