@@ -5,7 +5,8 @@ use std::io;
 
 use net_filter::MacAddr;
 use virtio_net_core::NetHeader;
-use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst, TxFrame};
+use virtio_net_core::rx::RxFilter;
 
 /// Frames that wait for the guest at most: what is beyond is dropped, as by any network.
 const MAX_FRAMES: usize = 1024;
@@ -54,10 +55,10 @@ fn swap_addresses(frame: &mut [u8]) {
 }
 
 impl FrameSink for LoopbackQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         let room = MAX_FRAMES.saturating_sub(self.waiting.len());
         for frame in burst.iter().take(room) {
-            self.reflect(frame);
+            self.reflect(&frame);
         }
         Taken { count: burst.len(), failed: burst.len().saturating_sub(room) }
     }
@@ -66,7 +67,7 @@ impl FrameSink for LoopbackQueue {
 impl FrameSource for LoopbackQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         while let Some(frame) = self.waiting.front() {
             if room.put(&NetHeader::NONE, frame) == Placed::NoRoom {
                 return Ok(Supply::More);
