@@ -1,5 +1,5 @@
-//! DPDK's test program, `dpdk-testpmd`, as a front end of the daemon or as a back end in its place: a virtio-user port or
-//! a vhost port, and if wanted a port of pcap files beside it, commands in, counters out.
+//! DPDK's test program, `dpdk-testpmd`, as a front end of the daemon or as a back end in its place: a virtio-user port
+//! or a vhost port, and if wanted a port of pcap files beside it, commands in, counters out.
 //!
 //! The drivers are not Linux's: they poll, ask for no calls, and have paths of their own for each layout of rings.
 

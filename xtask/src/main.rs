@@ -61,9 +61,9 @@ enum Task {
     },
     /// Measures DPDK's own vhost back end and our daemon behind the same front end, DPDK's virtio-user, in turn.
     ///
-    /// Fetches DPDK from Debian without installing it. Prints rates, ratios and how far they lie apart, and leaves report.json and
-    /// report.html in target/dpdk. Wants two cores that do nothing else, and root for huge pages; a full run takes some 15
-    /// minutes.
+    /// Fetches DPDK from Debian without installing it. Prints rates, ratios and how far they lie apart, and leaves
+    /// report.json and report.html in target/dpdk. Wants two cores that do nothing else, and root for huge pages. A
+    /// full run takes some 20 minutes.
     Dpdk(dpdk::Options),
     /// Runs all tests: format, clippy, documentation, units, models, guests end to end.
     ///

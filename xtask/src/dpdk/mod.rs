@@ -27,7 +27,7 @@ const MEBIBYTES: u32 = 128;
 const PROCESSES: u64 = 3;
 const BUFFERS: u32 = 16_384;
 const NARROW: &str = "this processor has no AVX-512, which DPDK's vector path for packed rings needs";
-/// Frames in the file of the mix.
+/// Frames in the file of the mix, in equal shares and without a pattern.
 const MIXED: usize = 1023;
 
 #[derive(clap::Args)]
@@ -284,12 +284,15 @@ fn mixed_frames() -> Vec<u8> {
     let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
     let mut file = words(&[0xa1b2_c3d4, 4 << 16 | 2, 0, 0, 65_535, 1]);
     let mac: Vec<u8> = MAC.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    let mut lengths: Vec<u16> = plan::MIX.into_iter().cycle().take(MIXED).collect();
     let mut random = 1_u32;
-    for _ in 0..MIXED {
+    for i in 0..lengths.len() {
         // Numerical Recipes' generator; its upper bits are the random ones.
         random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let pick = usize::try_from(u64::from(random).wrapping_mul(plan::MIX.len() as u64) >> 32).unwrap_or(0);
-        let len = plan::MIX.get(pick).copied().unwrap_or(64);
+        let other = u64::from(random).wrapping_mul(i.saturating_add(1) as u64) >> 32;
+        lengths.swap(i, usize::try_from(other).unwrap_or(i));
+    }
+    for len in lengths {
         file.extend(words(&[0, 0, len.into(), len.into()]));
         // IEEE 802, for experiments.
         let mut frame = [&mac[..], &mac, &[0x88, 0xb5]].concat();

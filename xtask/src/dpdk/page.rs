@@ -26,6 +26,7 @@ pub(super) fn page(report: &Report) -> String {
         let _ = write!(out, "<a href=\"#{}\">{}</a> ", anchor(path), escape(path));
     }
     out += "<a href=\"#rows\">All figures</a></nav>\n";
+    out += &overview(&report.rows);
     let longest = longest(&report.rows);
     for path in &paths {
         out += &section(path, &report.rows, longest);
@@ -35,13 +36,13 @@ pub(super) fn page(report: &Report) -> String {
 
 const GUIDE: &str = "<div class=\"guide\"><p><span class=\"key dpdk\">DPDK's vhost port</span>\
     <span class=\"key ours\">our daemon</span></p><ul>\
-    <li>Bars are frames a second, in millions, counted at the front end: DPDK's virtio-user port, the same for both, on one \
-    processor, with the back end on another. Longer is better; all bars have one scale.</li>\
+    <li>Bars are frames a second, in millions, counted at the front end: DPDK's virtio-user port, the same for both, on \
+    one processor, with the back end on another. Longer is better; all bars have one scale.</li>\
     <li>A bar is the median of the samples, the line across it goes from the least to the most. The number behind is \
     the ratio, ours for each of theirs: the median of neighbouring samples.</li>\
     <li>Both back ends do the same work: every frame is copied whole, from or to guest memory. Guest to host: frames \
-    are received and dropped. Host to guest: frames that are there already get new headers. Loop: frames go around through \
-    both rings, and each round counts once.</li>\
+    are received and dropped. Host to guest: frames that are there already get new headers. Loop: frames go around \
+    through both rings, and each round counts once.</li>\
     <li>Sizes are bytes without FCS; the mix is 64, 576 and 1500 in equal shares.</li></ul></div>\n";
 
 /// Names of paths, in the order of the rows.
@@ -66,6 +67,28 @@ fn head(report: &Report) -> String {
     let terms = [("Processor", m.cpu.as_str()), ("Kernel", &m.kernel), ("Peer", &m.dpdk), ("Run", &how)];
     let items = terms.map(|(term, text)| format!("<dt>{term}</dt><dd>{}</dd>", escape(text)));
     format!("<dl>{}</dl>", items.concat())
+}
+
+/// What the ratios of all paths come to.
+fn overview(rows: &[Row]) -> String {
+    let mut out = "<section><h2>Ratios, all paths</h2><table><thead><tr><th>direction</th><th>size</th>\
+        <th class=\"n\">median</th><th class=\"n\">least, most</th></tr></thead><tbody>\n"
+        .to_owned();
+    let mut seen = BTreeSet::new();
+    for kind in rows.iter().filter(|row| seen.insert((row.direction, row.size))) {
+        let same = rows.iter().filter(|row| (row.direction, row.size) == (kind.direction, kind.size));
+        let Some(figure) = Figure::of(&same.filter_map(|row| row.ratio).collect::<Vec<_>>()) else { continue };
+        let _ = writeln!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td class=\"n\">{:.2}</td><td class=\"n\">{:.2}, {:.2}</td></tr>",
+            kind.direction,
+            size(kind),
+            figure.median,
+            figure.min,
+            figure.max
+        );
+    }
+    out + "</tbody></table></section>\n"
 }
 
 /// One path: a column with mergeable buffers, and one without.
@@ -190,6 +213,7 @@ mod tests {
         assert!(text.contains("class=\"bar dpdk\" style=\"width:60.00%\""), "{text}");
         assert!(text.contains("class=\"bar ours\" style=\"width:65.00%\""));
         assert!(text.contains("style=\"left:50.00%;width:50.00%\""), "from the least to the most");
+        assert!(text.contains("<td>loop</td><td>64 B</td><td class=\"n\">1.08</td>"), "the only row of its kind");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a run leaves: `report.json`.
 //!
-//! A further part of a report, such as round trips, is a field beside `rows`, a section beside the rates in `page.rs`, and a
-//! table beside the one in `table.rs`.
+//! A further part of a report, such as round trips, is a field beside `rows`, a section beside the paths in `page.rs`,
+//! and a table beside the one in `table.rs`.
 
 use super::figures::{Figure, ratios};
 use super::plan::{Direction, Path, Size, mergeable};
