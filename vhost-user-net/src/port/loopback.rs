@@ -71,7 +71,12 @@ impl LoopbackQueue {
     fn reflect(&mut self, frame: &TxFrame<'_>) -> bool {
         let Some(place) = self.reserve(frame.len()) else { return false };
         let bytes = self.store.get_mut(place.at..place.at.saturating_add(place.len)).unwrap_or_default();
-        frame.copy_to(bytes);
+        if bytes.len() == frame.head().len() {
+            // Nothing to look for in guest memory.
+            bytes.copy_from_slice(frame.head());
+        } else {
+            frame.copy_to(bytes);
+        }
         swap_addresses(bytes);
         self.waiting.push_back(place);
         true

@@ -3,10 +3,13 @@
 //! A further part of a report, such as round trips, is a field beside `rows`, a section beside the paths in `page.rs`,
 //! and a table beside the one in `table.rs`.
 
+use super::Bench;
 use super::figures::{Figure, ratios};
 use super::plan::{Direction, Path, Size, mergeable};
 use super::side::Sample;
 use serde::Serialize;
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// All of it.
 #[derive(Debug, Serialize)]
@@ -30,6 +33,27 @@ pub(super) struct Machine {
     pub(super) window_ms: u128,
     /// Seconds since 1970.
     pub(super) unix_time: u64,
+}
+
+impl Machine {
+    /// This one.
+    pub(super) fn new(bench: &Bench) -> Self {
+        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let info = text("/proc/cpuinfo");
+        let model =
+            info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
+        Self {
+            cpu: model.unwrap_or("unknown").to_owned(),
+            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
+            huge_pages: bench.memory.huge,
+            front_end_cpu: bench.cpus.front,
+            back_end_cpu: bench.cpus.back,
+            rounds: bench.rounds,
+            window_ms: bench.window.as_millis(),
+            unix_time: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            ..Self::default()
+        }
+    }
 }
 
 /// One path, direction and size. Figures are missing where the row was skipped.
