@@ -3,6 +3,8 @@
 //!
 //! The port's driver is not Linux's: it polls, asks for no calls, and has paths of its own for each layout of rings.
 
+mod reflector;
+
 use crate::Error;
 use crate::guest::{Process, Text};
 pub use crate::setup::Dpdk;

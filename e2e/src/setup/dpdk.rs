@@ -15,10 +15,15 @@ const PROGRAM: &str = "dpdk-testpmd";
 /// The package with the program.
 const PACKAGE: &str = "dpdk-dev";
 /// First part of the names of packages with drivers that the program does not depend on by itself.
-const DRIVER_PACKAGES: [&str; 2] = ["librte-net-virtio", "librte-net-pcap"];
+const DRIVER_PACKAGES: [&str; 3] = ["librte-net-virtio", "librte-net-vhost", "librte-net-pcap"];
 /// First part of the names of the drivers' files, in the order of loading.
-const DRIVERS: [&str; 4] =
-    ["librte_bus_vdev.so", "librte_mempool_ring.so", "librte_net_virtio.so", "librte_net_pcap.so"];
+const DRIVERS: [&str; 5] = [
+    "librte_bus_vdev.so",
+    "librte_mempool_ring.so",
+    "librte_net_virtio.so",
+    "librte_net_vhost.so",
+    "librte_net_pcap.so",
+];
 const WHY: &str = "DPDK as a front end of the daemon";
 
 /// The program, ready to be started.
