@@ -48,6 +48,11 @@ impl Program {
         report.lines().filter_map(executable).next_back().map(Self).ok_or_else(missing)
     }
 
+    /// One that is there already.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
