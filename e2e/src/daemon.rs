@@ -68,15 +68,18 @@ pub enum HostEnd {
     Tap(TapNet),
     /// Every frame comes back, with its MAC addresses swapped.
     Loopback,
+    /// One for measurements, by its whole name: `sink`, `source:64`.
+    Bench(&'static str),
 }
 
 impl HostEnd {
-    /// The word for it: `user`, `tap` or `loopback`.
+    /// The word for it, such as `user`, `tap` or `loopback`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Tap(_) => "tap",
             Self::Loopback => "loopback",
+            Self::Bench(name) => name,
         }
     }
 }
@@ -127,7 +130,9 @@ impl Daemon {
         log: &Path,
     ) -> Result<Self, Error> {
         let (mut command, net) = match host {
-            HostEnd::User | HostEnd::Loopback => (Command::new(program.path()), host.name().to_owned()),
+            HostEnd::User | HostEnd::Loopback | HostEnd::Bench(_) => {
+                (Command::new(program.path()), host.name().to_owned())
+            }
             HostEnd::Tap(net) => (net.command(program.path()), format!("tap:{}", net.tap())),
         };
         for socket in sockets {

@@ -47,6 +47,14 @@ pub enum Error {
         /// What.
         what: &'static str,
     },
+    /// The kernel could not set aside that many huge pages.
+    #[error("{got} huge pages are free, expected {wanted}: memory is used up or in pieces")]
+    HugePages {
+        /// Asked for.
+        wanted: u64,
+        /// Free after that.
+        got: u64,
+    },
     /// A guest kind was booted that was not prepared.
     #[error("{what} is not prepared: name its kind in Workshop::prepare")]
     NotPrepared {

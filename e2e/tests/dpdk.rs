@@ -13,7 +13,7 @@
 
 mod support;
 
-use e2e::dpdk::{Counters, Dpdk, PortSpec, TestPmd};
+use e2e::dpdk::{Counters, Dpdk, Pcap, PortSpec, TestPmd};
 use e2e::{Error, HostEnd, Workshop};
 use std::path::{Path, PathBuf};
 use support::{Bed, say, wanted};
@@ -186,7 +186,7 @@ fn compared(row: &Row, bed: &Bed, dpdk: &Dpdk, shop: &Workshop, small: bool) -> 
     let sent = frames();
     write_pcap(&files[0], &sent);
     let mut spec = row.spec(bed.socket());
-    spec.pcap = Some((files[0].clone(), files[1].clone()));
+    spec.pcap = Some(Pcap::Once(files[0].clone(), files[1].clone()));
     // Ports start with a buffer for the longest frame, unless told that several will do; of the two ports only this
     // one can that.
     spec.stopped = true;

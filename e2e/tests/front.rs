@@ -13,9 +13,9 @@
 mod support;
 
 use e2e::daemon::DEFAULT_MAC;
-use e2e::dpdk::TestPmd;
+use e2e::dpdk::{Memory, TestPmd, processors};
+use e2e::front::contest::reflector;
 use e2e::front::crowd::{Crowd, Traffic};
-use e2e::front::trips::cpus;
 use e2e::front::{Front, FrontSpec, Layout, Trips, frame_to_itself, round_trips};
 use e2e::{Error, HostEnd, Workshop};
 use std::path::Path;
@@ -89,13 +89,13 @@ fn every_layout_on_dpdk() {
     };
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("dpdk.sock");
-    let cpu = *cpus().last().unwrap();
-    let mut pmd = TestPmd::reflector(&dpdk, &socket, cpu, &shop.folder().join("reflector.log")).unwrap();
-    pmd.reflect(true).unwrap();
+    let spec = reflector(&socket, processors().last().unwrap(), Memory::default());
+    let mut pmd = TestPmd::start(&dpdk, &spec, &shop.folder().join("front-dpdk.log")).unwrap();
+    pmd.say("start").unwrap();
     every_layout(&socket);
     let trips = Trips { outstanding: 32, ..Trips::new(&socket, Layout::default(), 5000) }.run().unwrap();
     assert_eq!(trips.count(), 5000);
-    pmd.reflect(false).unwrap();
+    pmd.stop().unwrap();
     pmd.quit().unwrap();
 }
 
@@ -153,7 +153,8 @@ fn a_crowd_sends() {
     let sockets: Vec<_> = beds.iter().map(Bed::socket).collect();
     let layout = Layout { packed: true, in_order: true, mergeable: true, ..Layout::default() };
     let mut crowd = Crowd::connect(&sockets, layout).unwrap();
-    let mut traffic = Traffic { active: 3, cpus: cpus(), window: Duration::from_millis(100), samples: 2 };
+    let mut traffic =
+        Traffic { active: 3, cpus: processors().collect(), window: Duration::from_millis(100), samples: 2 };
     let all = crowd.send(&traffic).unwrap();
     assert!(all.len() == 2 && all.iter().all(|rate| *rate > 0.0), "{all:?}");
     traffic.active = 1;

@@ -1,6 +1,7 @@
-//! The commands of this repository: `cargo xtask demo`, `fuzz`, `guests`, `rings` and `test`.
+//! The commands of this repository: `cargo xtask demo`, `dpdk`, `fuzz`, `guests`, `rings` and `test`.
 
 mod demo;
+mod dpdk;
 mod fuzz;
 mod guests;
 mod interrupt;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 /// What the root of this repository is called for messages and paths.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Runs the demo, the tests, the ring lab or the fuzz targets of this repository.
+/// Runs the demo, the tests, the ring lab, the comparison with DPDK or the fuzz targets of this repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
@@ -34,6 +35,7 @@ Examples:
   cargo xtask demo --net tap            a real Linux stack behind a tap (root)
   cargo xtask test                      everything that continuous integration runs
   cargo xtask rings --quick             the ring lab, a rough look: layouts and baselines side by side
+  cargo xtask dpdk --quick              DPDK's own back end and ours behind the same front end, a rough look
   cargo xtask guests --quick            what one daemon costs with 1, 10 and 100 guests
   cargo xtask fuzz --minutes 10         every fuzz target for ten minutes";
 
@@ -61,6 +63,12 @@ enum Task {
         #[arg(long)]
         with_ringtest: bool,
     },
+    /// Measures DPDK's own vhost back end and our daemon behind the same front end, DPDK's virtio-user, in turn.
+    ///
+    /// Fetches DPDK from Debian without installing it. Prints rates, ratios and how far they lie apart, and leaves report.json and
+    /// report.html in target/dpdk. Wants two cores that do nothing else, and root for huge pages; a full run takes some 15
+    /// minutes.
+    Dpdk(dpdk::Options),
     /// Measures what one daemon costs as its guests become more: memory, start, idle processor time, throughput.
     ///
     /// The guests are front ends in this process, 1 to 1000 of them, and some that are a Linux kernel of their own. Prints a
@@ -138,6 +146,7 @@ fn main() -> ExitCode {
     let done = interrupt::listen().map_err(Failure::from).and_then(|()| match cli.command {
         Task::Demo { guest, net } => demo::run(guest.kind()?, net, Path::new(ROOT)),
         Task::Rings { options, with_ringtest } => rings::run(&options, with_ringtest, Path::new(ROOT)),
+        Task::Dpdk(options) => dpdk::run(&options, Path::new(ROOT)),
         Task::Guests(options) => guests::run(&options, Path::new(ROOT)),
         Task::RoundTrips(options) => round_trips::run(&options, Path::new(ROOT)),
         Task::Test => test::run(Path::new(ROOT)),

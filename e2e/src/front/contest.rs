@@ -1,9 +1,9 @@
 //! Round trips of DPDK's vhost port and of our daemon, in turn: the same front end, the same frames, the same CPUs.
 
 use super::Layout;
-use super::trips::{Quantiles, Trips, cpus};
+use super::trips::{Quantiles, Trips};
 use crate::daemon::Program;
-use crate::dpdk::{Dpdk, TestPmd};
+use crate::dpdk::{Dpdk, Memory, PortSpec, Role, TestPmd, processors};
 use crate::setup::Say;
 use crate::{Daemon, Error, HostEnd};
 use serde::Serialize;
@@ -22,6 +22,8 @@ pub struct Contest {
     pub samples: usize,
     /// CPU of the front end, and of whichever back end.
     pub cpus: [usize; 2],
+    /// What DPDK has of memory. The daemon has no pool of buffers.
+    pub memory: Memory,
 }
 
 impl Contest {
@@ -31,13 +33,20 @@ impl Contest {
     /// # Errors
     /// There is only one CPU.
     pub fn new(rounds: usize, samples: usize) -> Result<Self, Error> {
-        let cpus = cpus();
+        let cpus: Vec<usize> = processors().collect();
         let (Some(first), Some(last)) = (cpus.first(), cpus.last().filter(|_| cpus.len() > 1)) else {
             return Err(Error::Unsupported("round trips want two CPUs, one for each side"));
         };
         let plain = [false, true].map(|packed| Layout { packed, mergeable: true, ..Layout::default() });
         let layouts = plain.into_iter().flat_map(|plain| [plain, Layout { in_order: true, ..plain }]);
-        Ok(Self { layouts: layouts.collect(), outstanding: vec![1, 32], rounds, samples, cpus: [*first, *last] })
+        Ok(Self {
+            layouts: layouts.collect(),
+            outstanding: vec![1, 32],
+            rounds,
+            samples,
+            cpus: [*first, *last],
+            memory: Memory::default(),
+        })
     }
 
     /// Runs all of it; a line of progress for each row.
@@ -48,7 +57,7 @@ impl Contest {
         let folder = tempfile::tempdir().map_err(Error::file(std::env::temp_dir()))?;
         let [theirs, ours] = ["dpdk.sock", "ours.sock"].map(|name| folder.path().join(name));
         let cpu = self.cpus[1];
-        let mut pmd = TestPmd::reflector(dpdk, &theirs, cpu, &logs.join("reflector.log"))?;
+        let mut pmd = TestPmd::start(dpdk, &reflector(&theirs, cpu, self.memory), &logs.join("round-trips-dpdk.log"))?;
         // It polls as long as a front end is there, as testpmd does, and sleeps when it is not its turn.
         let arguments = ["--pin", &cpu.to_string(), "--poll-us", "1000000"].map(Into::into);
         let log = logs.join("round-trips-daemon.log");
@@ -79,12 +88,27 @@ impl Contest {
     fn row(&self, pmd: &mut TestPmd, [theirs, ours]: [&Trips; 2]) -> Result<TripRow, Error> {
         let mut turns = Vec::new();
         for _ in 0..self.rounds.max(1) {
-            pmd.reflect(true)?;
+            pmd.say("start")?;
             let dpdk = theirs.run();
-            pmd.reflect(false)?;
-            turns.push((dpdk?.quantiles(), ours.run()?.quantiles()));
+            let dpdk = dpdk?.quantiles();
+            // It sleeps from here on: both back ends have the same CPU.
+            pmd.stop()?;
+            turns.push((dpdk, ours.run()?.quantiles()));
         }
         Ok(TripRow::new(ours, &turns))
+    }
+}
+
+/// DPDK's test program as a back end that gives every frame back with its addresses swapped, as `--net loopback` does, from
+/// `start` on.
+pub fn reflector(socket: &Path, cpu: usize, memory: Memory) -> PortSpec {
+    PortSpec {
+        role: Role::BackEnd,
+        socket: socket.to_owned(),
+        cpu: Some(cpu),
+        memory,
+        arguments: vec!["--forward-mode=macswap".to_owned()],
+        ..PortSpec::default()
     }
 }
 

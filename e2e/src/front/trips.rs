@@ -86,12 +86,6 @@ pub(super) fn pin(cpu: usize) -> Result<(), String> {
     sched_setaffinity(None, &set).map_err(|e| format!("cannot run on CPU {cpu}: {e}"))
 }
 
-/// CPUs that this process may use.
-pub fn cpus() -> Vec<usize> {
-    let set = rustix::thread::sched_getaffinity(None).ok();
-    (0..CpuSet::MAX_CPU).filter(|cpu| set.as_ref().is_some_and(|set| set.is_set(*cpu))).collect()
-}
-
 /// A measurement under way.
 struct Run<'t> {
     trips: &'t Trips,

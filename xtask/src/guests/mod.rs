@@ -7,8 +7,8 @@ mod report;
 use crate::{Failure, interrupt, release};
 use e2e::cost::raise_descriptor_limit;
 use e2e::daemon::Program;
+use e2e::dpdk::processors;
 use e2e::front::Layout;
-use e2e::front::trips::cpus;
 use report::Report;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -65,7 +65,7 @@ impl Run {
             Some(path) => Program::at(path),
             None => Program::build(&mut |line| println!("{line}"))?,
         };
-        let cpus = cpus();
+        let cpus: Vec<usize> = processors().collect();
         let driver = cpus.first().copied().unwrap_or(0);
         // The workers have the other CPUs to themselves, the last ones first.
         let others = cpus.iter().rev().copied().filter(|cpu| *cpu != driver || cpus.len() == 1);
