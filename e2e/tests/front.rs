@@ -113,6 +113,21 @@ fn both_sides_sleep() {
 }
 
 #[test]
+fn rings_of_other_sizes() {
+    if !wanted() {
+        return;
+    }
+    let bed = Bed::new(HostEnd::Loopback);
+    for packed in [false, true] {
+        for ring in [2, 16, 1024] {
+            let layout = Layout { packed, mergeable: true, ..Layout::default() };
+            exchange(&FrontSpec { ring, ..FrontSpec::new(bed.socket(), layout) }, &frames(1514), false);
+        }
+    }
+    bed.stop();
+}
+
+#[test]
 fn what_is_not_offered_is_named() {
     if !wanted() {
         return;

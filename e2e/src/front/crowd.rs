@@ -28,7 +28,6 @@ pub struct Crowd {
 
 struct Member {
     front: Front,
-    socket: PathBuf,
     under_way: usize,
 }
 
@@ -54,7 +53,7 @@ impl Crowd {
     pub fn connect(sockets: &[PathBuf], layout: Layout) -> Result<Self, Error> {
         let member = |socket: &PathBuf| {
             let spec = FrontSpec { frame: FRAME, room: FRAME, ..FrontSpec::new(socket, layout) };
-            Ok(Member { front: Front::plug(&spec)?, socket: socket.clone(), under_way: 0 })
+            Ok(Member { front: Front::plug(&spec)?, under_way: 0 })
         };
         let members = sockets.iter().map(member).collect::<Result<_, Error>>()?;
         let frames = (0..BURST as u64).map(|n| frame_to_itself(crate::daemon::DEFAULT_MAC, n, FRAME)).collect();
@@ -98,19 +97,13 @@ impl Crowd {
     /// # Errors
     /// A back end refused.
     pub fn leave(self) -> Result<(), Error> {
-        self.members.into_iter().try_for_each(|Member { front, socket, .. }| {
-            front.unplug().map_err(|reason| Error::Front { socket, reason })
-        })
+        self.members.into_iter().try_for_each(|member| member.front.unplug())
     }
 }
 
 impl Member {
     /// Takes what came, and sends a burst if few frames are under way. How many came.
     fn turn(&mut self, frames: &[Vec<u8>], sending: bool) -> Result<usize, Error> {
-        self.try_turn(frames, sending).map_err(|reason| Error::Front { socket: self.socket.clone(), reason })
-    }
-
-    fn try_turn(&mut self, frames: &[Vec<u8>], sending: bool) -> Result<usize, String> {
         let mut odd = None;
         let came = self.front.receive(WINDOW, |frame| {
             if frame.len() != FRAME {
@@ -118,7 +111,7 @@ impl Member {
             }
         })?;
         if let Some(len) = odd {
-            return Err(format!("a frame of {len} bytes came back, expected {FRAME}"));
+            return Err(self.front.failed(format!("a frame of {len} bytes came back, expected {FRAME}")));
         }
         if came > 0 {
             self.front.flush_rx()?;
@@ -135,7 +128,7 @@ impl Member {
 
 /// Frames per second in each sample, of these members.
 fn on_one_cpu(members: &mut [Member], frames: &[Vec<u8>], cpu: usize, traffic: &Traffic) -> Result<Vec<f64>, Error> {
-    pin(cpu).map_err(|reason| Error::Command { command: "sched_setaffinity".to_owned(), reason })?;
+    pin(cpu)?;
     rate(members, frames, WARM_UP)?;
     let rates = (0..traffic.samples).map(|_| rate(members, frames, traffic.window)).collect::<Result<_, _>>()?;
     let begin = Instant::now();
@@ -144,7 +137,7 @@ fn on_one_cpu(members: &mut [Member], frames: &[Vec<u8>], cpu: usize, traffic: &
             member.turn(frames, false)?;
             if begin.elapsed() > PATIENCE {
                 let reason = format!("{} frames did not come back within {PATIENCE:?}", member.under_way);
-                return Err(Error::Front { socket: member.socket.clone(), reason });
+                return Err(member.front.failed(reason));
             }
         }
     }

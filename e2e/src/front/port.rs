@@ -41,6 +41,7 @@ impl FrontSpec {
 
 /// A front end whose rings run. Dropped, it hangs up without a word.
 pub struct Front {
+    socket: PathBuf,
     link: Link,
     rx: Half,
     tx: Half,
@@ -95,6 +96,7 @@ impl Front {
         tx_half.disarm();
         link.start(&mapping, [&rx, &tx], format.start())?;
         let mut front = Self {
+            socket: spec.socket.clone(),
             link,
             rx: rx_half,
             tx: tx_half,
@@ -105,7 +107,7 @@ impl Front {
             under_way: (0, 0),
             kicks: 0,
         };
-        front.flush()?;
+        front.kick_rx()?;
         Ok(front)
     }
 
@@ -113,8 +115,12 @@ impl Front {
     /// [`flush`](Self::flush).
     ///
     /// # Errors
-    /// The device broke the ring, or a frame is too long.
-    pub fn send<'f>(&mut self, frames: impl ExactSizeIterator<Item = &'f [u8]>) -> Result<usize, String> {
+    /// [`Error::Front`]: the device broke the ring, or a frame is too long.
+    pub fn send<'f>(&mut self, frames: impl ExactSizeIterator<Item = &'f [u8]>) -> Result<usize, Error> {
+        self.try_send(frames).map_err(|reason| self.failed(reason))
+    }
+
+    fn try_send<'f>(&mut self, frames: impl ExactSizeIterator<Item = &'f [u8]>) -> Result<usize, String> {
         // Not earlier than necessary: while the device fills lines of the ring, reading them costs both sides.
         if self.tx.free() < frames.len() {
             self.tx.reap_to_free().map_err(|e| format!("transmit ring: {e}"))?;
@@ -138,8 +144,12 @@ impl Front {
     /// [`flush`](Self::flush). Returns how many frames.
     ///
     /// # Errors
-    /// The device broke the ring, or a frame contradicts itself.
-    pub fn receive(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> Result<usize, String> {
+    /// [`Error::Front`]: the device broke the ring, or a frame contradicts itself.
+    pub fn receive(&mut self, most: usize, each: impl FnMut(&[u8])) -> Result<usize, Error> {
+        self.try_receive(most, each).map_err(|reason| self.failed(reason))
+    }
+
+    fn try_receive(&mut self, most: usize, mut each: impl FnMut(&[u8])) -> Result<usize, String> {
         let filled = &mut self.filled;
         filled.clear();
         self.rx.reap(most, |buffer, len| filled.push((buffer, len))).map_err(|e| format!("receive ring: {e}"))?;
@@ -182,8 +192,8 @@ impl Front {
     /// Makes everything visible to the device, and kicks it where it wants that.
     ///
     /// # Errors
-    /// The kick failed.
-    pub fn flush(&mut self) -> Result<(), String> {
+    /// [`Error::Front`]: the kick failed.
+    pub fn flush(&mut self) -> Result<(), Error> {
         // A device that drops what it finds no buffer for must have the buffers before the frames.
         self.flush_rx()?;
         self.flush_tx()
@@ -192,16 +202,20 @@ impl Front {
     /// As [`flush`](Self::flush), for frames alone.
     ///
     /// # Errors
-    /// The kick failed.
-    pub fn flush_tx(&mut self) -> Result<(), String> {
-        if self.tx.flush() { self.kick(TX) } else { Ok(()) }
+    /// As there.
+    pub fn flush_tx(&mut self) -> Result<(), Error> {
+        if self.tx.flush() { self.kick(TX).map_err(|reason| self.failed(reason)) } else { Ok(()) }
     }
 
     /// As [`flush`](Self::flush), for receive buffers alone.
     ///
     /// # Errors
-    /// The kick failed.
-    pub fn flush_rx(&mut self) -> Result<(), String> {
+    /// As there.
+    pub fn flush_rx(&mut self) -> Result<(), Error> {
+        self.kick_rx().map_err(|reason| self.failed(reason))
+    }
+
+    fn kick_rx(&mut self) -> Result<(), String> {
         if self.rx.flush() { self.kick(RX) } else { Ok(()) }
     }
 
@@ -218,10 +232,10 @@ impl Front {
     /// Sleeps until the device calls because a frame came, at most this long. Returns at once if one is there.
     ///
     /// # Errors
-    /// It cannot be waited for.
-    pub fn wait(&mut self, limit: Duration) -> Result<(), String> {
+    /// [`Error::Front`]: it cannot be waited for.
+    pub fn wait(&mut self, limit: Duration) -> Result<(), Error> {
         if self.rx.arm() {
-            self.link.wait(limit)?;
+            self.link.wait(limit).map_err(|reason| self.failed(reason))?;
         }
         self.rx.disarm();
         Ok(())
@@ -230,9 +244,15 @@ impl Front {
     /// Stops both rings in good order and hangs up.
     ///
     /// # Errors
-    /// The back end refused.
-    pub fn unplug(mut self) -> Result<(), String> {
-        self.link.stop().map(|_| ())
+    /// [`Error::Front`]: the back end refused.
+    pub fn unplug(mut self) -> Result<(), Error> {
+        self.link.stop().map(|_| ()).map_err(|reason| self.failed(reason))
+    }
+
+    /// What went wrong, with where.
+    #[cold]
+    pub(super) fn failed(&self, reason: String) -> Error {
+        Error::Front { socket: self.socket.clone(), reason }
     }
 }
 

@@ -54,17 +54,16 @@ impl Trips {
     /// [`Error::Front`]: the back end refused something, or a frame did not come back.
     pub fn run(&self) -> Result<Samples, Error> {
         // On a thread of its own: what is pinned stays pinned.
-        let measured = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 self.cpu.map_or(Ok(()), pin)?;
-                let mut front = Front::plug(&FrontSpec::new(&self.socket, self.layout)).map_err(|e| e.to_string())?;
+                let mut front = Front::plug(&FrontSpec::new(&self.socket, self.layout))?;
                 let samples = Run::new(self).measure(&mut front)?;
                 front.unplug()?;
                 Ok(samples)
             });
-            thread.join().unwrap_or_else(|_| Err("the measuring thread panicked".to_owned()))
-        });
-        measured.map_err(|reason| Error::Front { socket: self.socket.clone(), reason })
+            thread.join().unwrap_or(Err(Error::Unsupported("the measuring thread panicked")))
+        })
     }
 }
 
@@ -77,13 +76,14 @@ pub fn round_trips(socket: &Path, layout: Layout, samples: usize) -> Result<Samp
 }
 
 /// Keeps the calling thread on one CPU.
-pub(super) fn pin(cpu: usize) -> Result<(), String> {
+pub(super) fn pin(cpu: usize) -> Result<(), Error> {
     if cpu >= CpuSet::MAX_CPU {
-        return Err(format!("CPU {cpu}, expected below {}", CpuSet::MAX_CPU));
+        return Err(Error::Unsupported("a CPU with so high a number cannot be pinned to"));
     }
     let mut set = CpuSet::new();
     set.set(cpu);
-    sched_setaffinity(None, &set).map_err(|e| format!("cannot run on CPU {cpu}: {e}"))
+    let failed = |e| Error::Command { command: format!("sched_setaffinity to CPU {cpu}"), reason: format!("{e}") };
+    sched_setaffinity(None, &set).map_err(failed)
 }
 
 /// A measurement under way.
@@ -112,7 +112,7 @@ impl<'t> Run<'t> {
         }
     }
 
-    fn measure(mut self, front: &mut Front) -> Result<Samples, String> {
+    fn measure(mut self, front: &mut Front) -> Result<Samples, Error> {
         let total = self.trips.samples.saturating_add(WARM_UP);
         self.send(front, self.frames.len())?;
         while self.back < total as u64 {
@@ -130,7 +130,7 @@ impl<'t> Run<'t> {
     }
 
     /// Sends that many frames as one burst. They count from here.
-    fn send(&mut self, front: &mut Front, count: usize) -> Result<(), String> {
+    fn send(&mut self, front: &mut Front, count: usize) -> Result<(), Error> {
         let frames = self.frames.len() as u64;
         let numbers = self.next..self.next.saturating_add(count as u64);
         for number in numbers.clone() {
@@ -152,7 +152,7 @@ impl<'t> Run<'t> {
             (0..count).map(|i| all.get(slot(first.saturating_add(i as u64), frames)).map_or(&[][..], Vec::as_slice));
         let added = front.send(burst)?;
         if added != count {
-            return Err(format!("room for {added} frames, expected {count}"));
+            return Err(front.failed(format!("room for {added} frames, expected {count}")));
         }
         front.flush_tx()?;
         self.next = self.next.saturating_add(count as u64);
@@ -160,7 +160,7 @@ impl<'t> Run<'t> {
     }
 
     /// Waits for frames; all that came at once have the same time.
-    fn receive(&mut self, front: &mut Front) -> Result<usize, String> {
+    fn receive(&mut self, front: &mut Front) -> Result<usize, Error> {
         let (mut spins, begin) = (0_u32, Instant::now());
         let frames = self.frames.len() as u64;
         let (mut expected, mut odd) = (self.back, None);
@@ -171,7 +171,7 @@ impl<'t> Run<'t> {
                 expected = expected.saturating_add(1);
             })?;
             if let Some(found) = odd {
-                return Err(format!("frame {found:?} came back where number {} was expected", self.back));
+                return Err(front.failed(format!("frame {found:?} came back where number {} was expected", self.back)));
             }
             if count > 0 {
                 let now = Instant::now();
@@ -184,7 +184,7 @@ impl<'t> Run<'t> {
             }
             spins = spins.wrapping_add(1);
             if spins.is_multiple_of(GLANCE) && begin.elapsed() > PATIENCE {
-                return Err(format!("frame {} did not come back within {PATIENCE:?}", self.back));
+                return Err(front.failed(format!("frame {} did not come back within {PATIENCE:?}", self.back)));
             }
             std::hint::spin_loop();
         }

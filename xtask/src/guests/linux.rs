@@ -49,7 +49,7 @@ impl Linux {
         let grown = self.connected.anonymous.saturating_sub(self.alone.anonymous);
         let mut text = format!(
             "{} of {} Linux guests (User Mode Linux) on one daemon got their address and their echoes, {:.1} s after the \
-             first was started; the daemon has {grown} KiB more than before, and while all idle it takes {:.2} % of a \
+             first was started; the daemon has {grown} KiB more than before, and while all idle it takes {:.3} % of a \
              processor.",
             self.passed,
             self.guests,
@@ -85,6 +85,7 @@ pub(super) fn measure(run: &Run, guests: usize) -> Result<Linux, Failure> {
         }
         Err(e) => return Err(e.into()),
     };
+    println!("booting {guests} Linux guests");
     let folder = tempfile::tempdir()?;
     let sockets: Vec<PathBuf> = (0..guests).map(|n| folder.path().join(format!("{n}.sock"))).collect();
     let log = run.folder.join("daemon-linux.log");
@@ -116,7 +117,6 @@ pub(super) fn measure(run: &Run, guests: usize) -> Result<Linux, Failure> {
     if !daemon.stop().status.is_some_and(|status| status.success()) {
         result.failures.push("the daemon did not end well".to_owned());
     }
-    println!("{}", result.describe());
     Ok(result)
 }
 

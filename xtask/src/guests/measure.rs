@@ -61,7 +61,7 @@ impl Rates {
 impl Row {
     pub(super) fn describe(&self) -> String {
         format!(
-            "{:>5} guests: started in {:.0} ms, connected in {:.0} ms, {} KiB ({} KiB alone), {} threads, idle {:.2} %, \
+            "{:>5} guests: started in {:.0} ms, connected in {:.0} ms, {} KiB ({} KiB alone), {} threads, idle {:.3} %, \
              {:.2} Mpps by all, {:.2} by one",
             self.guests,
             self.start_ms,

@@ -70,7 +70,7 @@ impl Report {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "| {} | {:.0} | {:.0} | {} / {} / {} | {} | {} | {:.2} | {:.2} ({:.2}-{:.2}) | {:.2} ({:.2}-{:.2}) |",
+                "| {} | {:.0} | {:.0} | {} / {} / {} | {} | {} | {:.3} | {:.2} ({:.2}-{:.2}) | {:.2} ({:.2}-{:.2}) |",
                 row.guests,
                 row.start_ms,
                 row.connect_ms,
@@ -107,7 +107,7 @@ impl Report {
             let met = if row.idle_percent < percent { "met" } else { "MISSED" };
             let _ = writeln!(
                 text,
-                "Aim: less than {percent} % of a CPU with {guests} idle guests: {:.2} %, {met}.",
+                "Aim: less than {percent} % of a CPU with {guests} idle guests: {:.3} %, {met}.",
                 row.idle_percent
             );
         }
