@@ -1,10 +1,13 @@
-//! The commands of this repository: `cargo xtask demo`, `dpdk`, `fuzz`, `rings` and `test`.
+//! The commands of this repository: `cargo xtask demo`, `dpdk`, `fuzz`, `guests`, `rings` and `test`.
 
 mod demo;
 mod dpdk;
 mod fuzz;
+mod guests;
 mod interrupt;
+mod release;
 mod rings;
+mod round_trips;
 mod test;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -33,6 +36,7 @@ Examples:
   cargo xtask test                      everything that continuous integration runs
   cargo xtask rings --quick             the ring lab, a rough look: layouts and baselines side by side
   cargo xtask dpdk --quick              DPDK's own back end and ours behind the same front end, a rough look
+  cargo xtask guests --quick            what one daemon costs with 1, 10 and 100 guests
   cargo xtask fuzz --minutes 10         every fuzz target for ten minutes";
 
 #[derive(Subcommand)]
@@ -65,6 +69,14 @@ enum Task {
     /// report.json and report.html in target/dpdk. Wants two cores that do nothing else, and root for huge pages. A
     /// full run takes some 20 minutes.
     Dpdk(dpdk::Options),
+    /// Measures what one daemon costs as its guests become more: memory, start, idle processor time, throughput.
+    ///
+    /// The guests are front ends in this process, 1 to 1000 of them, and some that are a Linux kernel of their own. Prints a
+    /// table, and leaves report.json in target/guests-cost. Wants two cores that do nothing else.
+    Guests(guests::Options),
+    /// Measures round trips of single frames with DPDK's vhost port and with the daemon, in turn.
+    #[command(hide = true)]
+    RoundTrips(round_trips::Options),
     /// Runs all tests: format, clippy, documentation, units, models, guests end to end.
     ///
     /// Installs what they need and says why. Ends with a summary; the exit code is 0 if nothing failed.
@@ -135,6 +147,8 @@ fn main() -> ExitCode {
         Task::Demo { guest, net } => demo::run(guest.kind()?, net, Path::new(ROOT)),
         Task::Rings { options, with_ringtest } => rings::run(&options, with_ringtest, Path::new(ROOT)),
         Task::Dpdk(options) => dpdk::run(&options, Path::new(ROOT)),
+        Task::Guests(options) => guests::run(&options, Path::new(ROOT)),
+        Task::RoundTrips(options) => round_trips::run(&options, Path::new(ROOT)),
         Task::Test => test::run(Path::new(ROOT)),
         Task::Fuzz(options) => fuzz::run(&options, Path::new(ROOT)),
     });

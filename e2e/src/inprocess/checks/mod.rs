@@ -24,6 +24,7 @@ pub(super) fn run(stack: &mut Stack, step: &Step) -> Result<Line, String> {
         Check::UdpEcho => udp::echo(stack, step),
         Check::UdpUp => udp::up(stack, step),
         Check::UdpDown => udp::down(stack, step),
+        Check::Idle => Err("this guest does not idle".to_owned()),
         Check::Resize => Err("this guest's rings keep their size".to_owned()),
     }
 }
