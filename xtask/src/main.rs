@@ -1,9 +1,10 @@
-//! The commands of this repository: `cargo xtask demo`, `fuzz`, `rings` and `test`.
+//! The commands of this repository: `cargo xtask demo`, `fuzz`, `rings`, `tap` and `test`.
 
 mod demo;
 mod fuzz;
 mod interrupt;
 mod rings;
+mod tap;
 mod test;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 /// What the root of this repository is called for messages and paths.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Runs the demo, the tests, the ring lab or the fuzz targets of this repository.
+/// Runs the demo, the tests, the measurements or the fuzz targets of this repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
@@ -31,6 +32,7 @@ Examples:
   cargo xtask demo --net tap            a real Linux stack behind a tap (root)
   cargo xtask test                      everything that continuous integration runs
   cargo xtask rings --quick             the ring lab, a rough look: layouts and baselines side by side
+  cargo xtask tap --quick               a tap, our daemon beside QEMU's own card: CPU time for a frame (root)
   cargo xtask fuzz --minutes 10         every fuzz target for ten minutes";
 
 #[derive(Subcommand)]
@@ -57,6 +59,12 @@ enum Task {
         #[arg(long)]
         with_ringtest: bool,
     },
+    /// Measures a tap: our daemon beside QEMU's own card, the same guest on the same tap.
+    ///
+    /// UDP of 1500 bytes and TCP, each way: frames and bits a second, and the processor time that they cost. Guests are booted
+    /// in turn. Prints a table, and leaves report.json in target/tap. Needs root; at its best on a machine that does nothing
+    /// else.
+    Tap(tap::Options),
     /// Runs all tests: format, clippy, documentation, units, models, guests end to end.
     ///
     /// Installs what they need and says why. Ends with a summary; the exit code is 0 if nothing failed.
@@ -126,6 +134,7 @@ fn main() -> ExitCode {
     let done = interrupt::listen().map_err(Failure::from).and_then(|()| match cli.command {
         Task::Demo { guest, net } => demo::run(guest.kind()?, net, Path::new(ROOT)),
         Task::Rings { options, with_ringtest } => rings::run(&options, with_ringtest, Path::new(ROOT)),
+        Task::Tap(options) => tap::run(&options, Path::new(ROOT)),
         Task::Test => test::run(Path::new(ROOT)),
         Task::Fuzz(options) => fuzz::run(&options, Path::new(ROOT)),
     });

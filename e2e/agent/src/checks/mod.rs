@@ -2,6 +2,7 @@
 
 mod address;
 mod dns;
+mod load;
 mod rings;
 mod sysfs;
 mod tcp;
@@ -75,6 +76,8 @@ pub(crate) fn run(guest: &Guest, step: &Step) -> Result<Line, String> {
         Check::UdpEcho => udp::echo(guest, step),
         Check::UdpUp => udp::up(guest, step),
         Check::UdpDown => udp::down(guest, step),
+        Check::UdpFlood => load::flood(guest, step),
+        Check::UdpSink => load::sink(guest, step),
     }
 }
 

@@ -1,0 +1,131 @@
+//! What is compared: devices, and the guests booted on them.
+
+use super::sample::Load;
+use crate::Failure;
+use e2e::daemon::Program;
+use e2e::load::Wire;
+use e2e::setup::Say;
+use e2e::{Assets, Check, Daemon, Guest, GuestSpec, HostEnd, Kind, Nic, Plan, Step};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Who serves the guest's card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Device {
+    /// QEMU's own, in its main loop.
+    Qemu,
+    /// Our daemon, polling as it does by itself.
+    Ours,
+    /// Our daemon, which never polls.
+    OursUnpolled,
+}
+
+impl Device {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Ours => "ours",
+            Self::OursUnpolled => "ours, --poll-us 0",
+        }
+    }
+}
+
+/// One of the things to compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Arm {
+    pub(super) device: Device,
+    /// Checksums and segmentation, each way.
+    pub(super) offloads: bool,
+}
+
+/// Properties that take every offload from a card.
+const PLAIN: &str = "csum=off,gso=off,host_tso4=off,host_tso6=off,host_ecn=off,host_ufo=off,guest_csum=off,\
+    guest_tso4=off,guest_tso6=off,guest_ecn=off,guest_ufo=off";
+
+impl Arm {
+    pub(super) fn all(quick: bool) -> Vec<Self> {
+        let mut devices = vec![Device::Qemu, Device::Ours];
+        if !quick {
+            devices.push(Device::OursUnpolled);
+        }
+        let with = |offloads| devices.iter().map(move |device| Self { device: *device, offloads });
+        with(true).chain(with(false)).collect()
+    }
+
+    /// Datagrams are as they are; offloads make a difference to TCP.
+    pub(super) fn loads(&self) -> &'static [Load] {
+        if self.offloads { &Load::ALL } else { &[Load::TcpUp, Load::TcpDown] }
+    }
+}
+
+/// What all runs share.
+pub(super) struct Bed {
+    // Goes before the host end.
+    pub(super) wire: Wire,
+    host: HostEnd,
+    assets: Assets,
+    program: Program,
+    folder: PathBuf,
+    packed: bool,
+    scratch: tempfile::TempDir,
+}
+
+impl Bed {
+    pub(super) fn new(
+        host: HostEnd,
+        assets: Assets,
+        folder: &Path,
+        packed: bool,
+        say: Say<'_>,
+    ) -> Result<Self, Failure> {
+        let HostEnd::Tap(net) = &host else { return Err(Failure::Broken("the host end is no tap".to_owned())) };
+        let wire = Wire::open(net)?;
+        let program = Program::build(say)?;
+        let scratch = tempfile::tempdir()?;
+        Ok(Self { wire, host, assets, program, folder: folder.to_owned(), packed, scratch })
+    }
+
+    pub(super) fn has_kvm(&self) -> bool {
+        self.assets.kvm
+    }
+
+    /// Starts the device if it is ours, and boots a guest that then makes each of the arm's loads for so many seconds.
+    pub(super) fn boot(&self, arm: &Arm, seconds: u64) -> Result<Running, Failure> {
+        let mut steps = vec![Step::new(Check::Dhcp)];
+        steps.extend(arm.loads().iter().map(|load| Step::new(load.check()).with("secs", seconds)));
+        let (daemon, nic) = match (arm.device, &self.host) {
+            (Device::Qemu, HostEnd::Tap(net)) => (None, net.own_nic()),
+            _ => {
+                let socket = self.scratch.path().join("vm0.sock");
+                let poll: &[&str] = if arm.device == Device::OursUnpolled { &["--poll-us", "0"] } else { &[] };
+                let arguments: Vec<_> = poll.iter().map(Into::into).collect();
+                let log = self.folder.join("daemon.log");
+                let daemon = Daemon::start(&self.program, &socket, &self.host, &arguments, &log)?;
+                (Some(daemon), Nic::vhost_user(socket))
+            }
+        };
+        let mut spec = GuestSpec::new("qemu".parse::<Kind>()?, nic, Plan::new(steps));
+        spec.packed = self.packed;
+        spec.console = self.folder.join("guest.console");
+        spec.deadline = Duration::from_secs(120);
+        if !arm.offloads {
+            spec.device_options.push(PLAIN.to_owned());
+        }
+        // Without KVM, QEMU 7.2 has only the old interrupt line for a vhost-user card: then for its own as well.
+        if !self.assets.kvm && arm.device == Device::Qemu {
+            spec.device_options.push("vectors=0".to_owned());
+        }
+        let guest = Guest::boot(&spec, &self.assets)?;
+        let qemu = guest.id().ok_or_else(|| Failure::Broken("the guest is no process".to_owned()))?;
+        Ok(Running { guest, daemon, qemu })
+    }
+}
+
+/// A guest and what serves its card.
+pub(super) struct Running {
+    // Goes before its device.
+    pub(super) guest: Guest,
+    pub(super) daemon: Option<Daemon>,
+    /// QEMU's process.
+    pub(super) qemu: u32,
+}
