@@ -3,7 +3,10 @@
 use crate::services::in_namespace;
 use crate::{Error, TapNet, netns::TAP};
 use guest_agent::{GUEST4, port};
+use rustix::io::Errno;
 use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, sendmmsg, sockopt};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -102,7 +105,7 @@ impl Wire {
             std::iter::repeat_with(SendAncillaryBuffer::default).take(BATCH).collect();
         let mut batch: Vec<MMsgHdr<'_>> =
             nothing.iter_mut().map(|none| MMsgHdr::new_with_addr(&to, &pieces, none)).collect();
-        let failed = |e: rustix::io::Errno| Error::Service { name: "load".to_owned(), source: e.into() };
+        let failed = |e: Errno| Error::Service { name: "load".to_owned(), source: e.into() };
         let begin = self.count()?;
         let mut sent = 0_u64;
         while !stop.load(Ordering::Relaxed) {
@@ -204,6 +207,33 @@ impl CpuTime {
     pub fn since(&self, before: &Self) -> Self {
         Self { time: self.time.saturating_sub(before.time), turns: self.turns.saturating_sub(before.turns) }
     }
+}
+
+/// Keeps those threads of a process whose names `which` answers true for to one processor.
+///
+/// # Errors
+/// There is no such process or processor.
+pub fn pin_threads(process: u32, cpu: usize, which: impl Fn(&str) -> bool) -> Result<(), Error> {
+    let path = format!("/proc/{process}/task");
+    let mut only = CpuSet::new();
+    only.set(cpu);
+    for entry in std::fs::read_dir(&path).map_err(Error::file(&path))?.flatten() {
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        let thread = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+        if let Some(thread) = thread.filter(|_| which(name.trim_end())) {
+            // A thread may have ended.
+            sched_setaffinity(Some(thread), &only)
+                .or_else(|e| if e == Errno::SRCH { Ok(()) } else { Err(e) })
+                .map_err(|e| Error::File { path: entry.path(), source: e.into() })?;
+        }
+    }
+    Ok(())
+}
+
+/// The processors that this process may use.
+pub fn cpus() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(None) else { return Vec::new() };
+    (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::sample::Load;
 use crate::Failure;
 use e2e::daemon::Program;
-use e2e::load::Wire;
+use e2e::load::{Wire, pin_threads};
 use e2e::setup::Say;
 use e2e::{Assets, Check, Daemon, Guest, GuestSpec, HostEnd, Kind, Nic, Plan, Step};
 use std::path::{Path, PathBuf};
@@ -115,6 +115,8 @@ impl Bed {
         if !self.assets.kvm && arm.device == Device::Qemu {
             spec.device_options.push("vectors=0".to_owned());
         }
+        // Names of threads: the one of the guest's processor is not the device's.
+        spec.extra_arguments.extend(["-name".to_owned(), "guest,debug-threads=on".to_owned()]);
         let guest = Guest::boot(&spec, &self.assets)?;
         let qemu = guest.id().ok_or_else(|| Failure::Broken("the guest is no process".to_owned()))?;
         Ok(Running { guest, daemon, qemu })
@@ -128,4 +130,19 @@ pub(super) struct Running {
     pub(super) daemon: Option<Daemon>,
     /// QEMU's process.
     pub(super) qemu: u32,
+}
+
+impl Running {
+    /// Gives the guest's processor one of ours for itself, and the device another: else it is chance who shares one with
+    /// whom, and the figures are of that.
+    pub(super) fn place(&self) -> Result<(), Failure> {
+        let [first, second, ..] = *e2e::load::cpus() else { return Ok(()) };
+        let is_guest = |name: &str| name.starts_with("CPU ");
+        pin_threads(self.qemu, first, is_guest)?;
+        pin_threads(self.qemu, second, |name| !is_guest(name))?;
+        if let Some(daemon) = &self.daemon {
+            pin_threads(daemon.id(), second, |_| true)?;
+        }
+        Ok(())
+    }
 }

@@ -98,6 +98,7 @@ pub(super) fn all(bed: &Bed, arm: &Arm, window: Duration) -> Result<Vec<(Load, S
     for name in ["boot", "dhcp"] {
         expect(&next_line(&mut running)?, name)?;
     }
+    running.place()?;
     for load in arm.loads() {
         let sample = take(&mut running, &bed.wire, *load, window)?;
         let ended = Instant::now();
