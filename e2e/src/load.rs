@@ -1,6 +1,7 @@
 //! Loads on a tap, and what they cost: datagrams for the guest, the tap's own counters, processor time by thread.
 
 use crate::services::in_namespace;
+use crate::setup::packages::run;
 use crate::{Error, TapNet, netns::TAP};
 use guest_agent::{GUEST4, port};
 use rustix::io::Errno;
@@ -158,6 +159,16 @@ impl WireCount {
             dropped: less(self.dropped, before.dropped),
         }
     }
+}
+
+/// The only guest there is, by its address: nobody need ask for it, and the one that is meant cannot answer.
+///
+/// # Errors
+/// `ip` fails.
+pub fn know_guest(net: &TapNet, mac: &str) -> Result<(), Error> {
+    let mut ip = net.command("ip");
+    ip.args(["neigh", "replace", &GUEST4.to_string(), "lladdr", mac, "nud", "permanent", "dev", TAP]);
+    run(&mut ip).map(drop)
 }
 
 /// What a thread, or several, had of the processors.

@@ -1,6 +1,6 @@
 //! What is compared: devices, and the guests booted on them.
 
-use super::sample::Load;
+use super::sample::{Load, Processes};
 use crate::Failure;
 use e2e::daemon::Program;
 use e2e::load::{Wire, pin_threads};
@@ -18,6 +18,8 @@ pub(super) enum Device {
     Ours,
     /// Our daemon, which never polls.
     OursUnpolled,
+    /// Our daemon, with a front end that is no guest.
+    OursDpdk,
 }
 
 impl Device {
@@ -26,7 +28,13 @@ impl Device {
             Self::Qemu => "qemu",
             Self::Ours => "ours",
             Self::OursUnpolled => "ours, --poll-us 0",
+            Self::OursDpdk => "ours, DPDK's front end",
         }
+    }
+
+    /// Else there is nothing of QEMU's to compare it with.
+    pub(super) fn has_guest(self) -> bool {
+        self != Self::OursDpdk
     }
 }
 
@@ -62,11 +70,11 @@ impl Arm {
 pub(super) struct Bed {
     // Goes before the host end.
     pub(super) wire: Wire,
-    host: HostEnd,
+    pub(super) host: HostEnd,
     assets: Assets,
     program: Program,
-    folder: PathBuf,
-    packed: bool,
+    pub(super) folder: PathBuf,
+    pub(super) packed: bool,
     scratch: tempfile::TempDir,
 }
 
@@ -89,6 +97,14 @@ impl Bed {
         self.assets.kvm
     }
 
+    /// Starts our daemon, with these arguments.
+    pub(super) fn daemon(&self, arguments: &[&str]) -> Result<(Daemon, PathBuf), Failure> {
+        let socket = self.scratch.path().join("vm0.sock");
+        let arguments: Vec<_> = arguments.iter().map(Into::into).collect();
+        let daemon = Daemon::start(&self.program, &socket, &self.host, &arguments, &self.folder.join("daemon.log"))?;
+        Ok((daemon, socket))
+    }
+
     /// Starts the device if it is ours, and boots a guest that then makes each of the arm's loads for so many seconds.
     pub(super) fn boot(&self, arm: &Arm, seconds: u64) -> Result<Running, Failure> {
         let mut steps = vec![Step::new(Check::Dhcp)];
@@ -96,11 +112,8 @@ impl Bed {
         let (daemon, nic) = match (arm.device, &self.host) {
             (Device::Qemu, HostEnd::Tap(net)) => (None, net.own_nic()),
             _ => {
-                let socket = self.scratch.path().join("vm0.sock");
                 let poll: &[&str] = if arm.device == Device::OursUnpolled { &["--poll-us", "0"] } else { &[] };
-                let arguments: Vec<_> = poll.iter().map(Into::into).collect();
-                let log = self.folder.join("daemon.log");
-                let daemon = Daemon::start(&self.program, &socket, &self.host, &arguments, &log)?;
+                let (daemon, socket) = self.daemon(poll)?;
                 (Some(daemon), Nic::vhost_user(socket))
             }
         };
@@ -129,10 +142,14 @@ pub(super) struct Running {
     pub(super) guest: Guest,
     pub(super) daemon: Option<Daemon>,
     /// QEMU's process.
-    pub(super) qemu: u32,
+    qemu: u32,
 }
 
 impl Running {
+    pub(super) fn processes(&self) -> Processes {
+        Processes { qemu: Some(self.qemu), daemon: self.daemon.as_ref().map(Daemon::id) }
+    }
+
     /// Gives the guest's processor one of ours for itself, and the device another: else it is chance who shares one with
     /// whom, and the figures are of that.
     pub(super) fn place(&self) -> Result<(), Failure> {

@@ -3,11 +3,13 @@
 //! Guests are booted in turn, one sample of every load in each: what the machine does meanwhile meets both alike.
 
 mod arm;
+mod front;
 mod report;
 mod sample;
 
 use crate::{Failure, interrupt};
 use arm::{Arm, Bed};
+use e2e::dpdk::Dpdk;
 use e2e::netns::TapSpec;
 use e2e::{Error, HostEnd, Kind, TapNet, Workshop};
 use report::Report;
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// A rough look, under two minutes: two samples, short ones, without the daemon that never polls.
+    /// A rough look, under two minutes: two samples, short ones, without the daemon that never polls, and without DPDK.
     #[arg(long)]
     quick: bool,
     /// Samples of each load and device.
@@ -60,12 +62,13 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<(), Failure> {
     fs::create_dir_all(&folder)?;
     let bed = Bed::new(HostEnd::Tap(net), assets, &folder, options.packed, &mut say)?;
     let arms = Arm::all(options.quick);
+    let dpdk = if options.quick { None } else { prepare_dpdk(&shop) };
     let mut report = Report::new(options.window(), options.packed, bed.has_kvm());
     for round in 0..options.samples() {
         println!("round {} of {}", round.saturating_add(1), options.samples());
         let mut turn = arms.clone();
         // Nobody is always the first, nor always behind the same one.
-        turn.rotate_left(round as usize % arms.len().max(1));
+        turn.rotate_left((round as usize).checked_rem(arms.len()).unwrap_or(0));
         for arm in turn {
             if interrupt::requested() {
                 return Err(Failure::Interrupted);
@@ -74,10 +77,26 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<(), Failure> {
                 report.add(&arm, load, round, sample);
             }
         }
+        if let Some(dpdk) = &dpdk {
+            for (load, sample) in front::all(&bed, dpdk, options.window())? {
+                report.add(&front::ARM, load, round, sample);
+            }
+        }
     }
     drop(bed);
     fs::write(folder.join("report.json"), report.to_json()?)?;
     println!("\n{}", report.tables());
     println!("{:.0} s; report.json is in {}", begin.elapsed().as_secs_f64(), folder.display());
     Ok(())
+}
+
+/// The front end that is no guest; without it, all but its rows can be had.
+fn prepare_dpdk(shop: &Workshop) -> Option<Dpdk> {
+    match shop.prepare_dpdk(&mut |line| println!("{line}")) {
+        Ok(dpdk) => Some(dpdk),
+        Err(e) => {
+            println!("skipped: the rows with DPDK's front end: {e}");
+            None
+        }
+    }
 }

@@ -127,7 +127,8 @@ impl Report {
     fn row(&self, key: Key, device: Device) -> Option<Row> {
         let samples = self.samples.get(&(key.0, key.1, device))?;
         let figure = |of: &dyn Fn(&Sample) -> f64| Figure::of(samples.values().map(of));
-        let qemu = self.samples.get(&(key.0, key.1, Device::Qemu)).filter(|_| device != Device::Qemu);
+        let qemu =
+            self.samples.get(&(key.0, key.1, Device::Qemu)).filter(|_| device.has_guest() && device != Device::Qemu);
         let ratio = |of: &dyn Fn(&Sample) -> f64| {
             let pairs = samples.iter().filter_map(|(round, ours)| Some((ours, qemu?.get(round)?)));
             Figure::of(pairs.map(|(ours, theirs)| of(ours) / of(theirs)))

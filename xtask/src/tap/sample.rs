@@ -3,7 +3,7 @@
 use super::arm::{Arm, Bed, Running};
 use crate::{Failure, interrupt};
 use e2e::load::{CpuTime, Pace, Wire, WireCount};
-use e2e::{Check, Event, Line, Verdict};
+use e2e::{Check, Daemon, Event, Line, Verdict};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -100,35 +100,57 @@ pub(super) fn all(bed: &Bed, arm: &Arm, window: Duration) -> Result<Vec<(Load, S
     }
     running.place()?;
     for load in arm.loads() {
-        let sample = take(&mut running, &bed.wire, *load, window)?;
+        let sample = take(running.processes(), &bed.wire, *load, window)?;
         let ended = Instant::now();
         expect(&next_line(&mut running)?, load.check().name())?;
-        let rate = sample.frames as f64 / sample.seconds;
-        let label = format!("{}, {}, {}", arm.device.name(), load.name(), load.direction());
         if ended.elapsed() < MARGIN {
-            println!("  {label}: left out, the load ended before its measurement");
+            println!("  {}: left out, the load ended before its measurement", label(arm, *load));
             continue;
         }
-        println!("  {label}{}: {rate:.0} frames/s", if arm.offloads { "" } else { ", no offloads" });
+        sample.show(&label(arm, *load));
         samples.push((*load, sample));
     }
     while running.guest.wait(PATIENCE)? != Event::End {}
-    if let Some(daemon) = running.daemon.take() {
-        let ending = daemon.stop();
-        if !ending.status.is_some_and(|s| s.success()) {
-            let last = ending.lines.last().map_or("it said nothing", String::as_str);
-            return Err(Failure::Broken(format!("the daemon did not end well: {last}")));
-        }
-    }
+    running.daemon.take().map_or(Ok(()), end_well)?;
     Ok(samples)
 }
 
-fn take(running: &mut Running, wire: &Wire, load: Load, window: Duration) -> Result<Sample, Failure> {
+/// Ends a daemon in good order.
+pub(super) fn end_well(daemon: Daemon) -> Result<(), Failure> {
+    let ending = daemon.stop();
+    if ending.status.is_some_and(|s| s.success()) {
+        return Ok(());
+    }
+    let last = ending.lines.last().map_or("it said nothing", String::as_str);
+    Err(Failure::Broken(format!("the daemon did not end well: {last}")))
+}
+
+fn label(arm: &Arm, load: Load) -> String {
+    let offloads = if arm.offloads { "" } else { ", no offloads" };
+    format!("{}, {}, {}{offloads}", arm.device.name(), load.name(), load.direction())
+}
+
+impl Sample {
+    /// A word on the screen, so that something moves there.
+    pub(super) fn show(&self, label: &str) {
+        println!("  {label}: {:.0} frames/s", self.frames as f64 / self.seconds);
+    }
+}
+
+/// Whose time is taken.
+#[derive(Clone, Copy)]
+pub(super) struct Processes {
+    pub(super) qemu: Option<u32>,
+    pub(super) daemon: Option<u32>,
+}
+
+/// Makes the host's part of a load, and measures.
+pub(super) fn take(whose: Processes, wire: &Wire, load: Load, window: Duration) -> Result<Sample, Failure> {
     let stop = AtomicBool::new(false);
     let end = &stop;
     std::thread::scope(|scope| {
         let sender = load.pace().map(|pace| scope.spawn(move || wire.send(pace, end)));
-        let measured = measure(running, wire, load, window);
+        let measured = measure(whose, wire, load, window);
         stop.store(true, Ordering::Relaxed);
         match sender.map(std::thread::ScopedJoinHandle::join) {
             Some(Ok(sent)) => _ = sent?,
@@ -139,7 +161,7 @@ fn take(running: &mut Running, wire: &Wire, load: Load, window: Duration) -> Res
     })
 }
 
-fn measure(running: &Running, wire: &Wire, load: Load, window: Duration) -> Result<Sample, Failure> {
+fn measure(whose: Processes, wire: &Wire, load: Load, window: Duration) -> Result<Sample, Failure> {
     let (idle, waiting) = (load.of(&wire.count()?).0, Instant::now());
     while load.of(&wire.count()?).0.saturating_sub(idle) < BEGUN {
         if waiting.elapsed() > PATIENCE {
@@ -150,8 +172,8 @@ fn measure(running: &Running, wire: &Wire, load: Load, window: Duration) -> Resu
     }
     std::thread::sleep(WARM_UP);
     let stamp = || -> Result<_, Failure> {
-        let qemu = CpuTime::of_main_thread(running.qemu)?;
-        let daemon = running.daemon.as_ref().map(|d| CpuTime::of_process(d.id())).transpose()?;
+        let qemu = whose.qemu.map_or(Ok(CpuTime::default()), CpuTime::of_main_thread)?;
+        let daemon = whose.daemon.map(CpuTime::of_process).transpose()?;
         Ok((Instant::now(), wire.count()?, qemu, daemon))
     };
     let before = stamp()?;
