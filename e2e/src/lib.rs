@@ -30,6 +30,7 @@
 //! | [`dpdk`] | DPDK's test program as a front end |
 //! | [`services`] | what the checks talk to when the host end is a real Linux stack |
 //! | [`netns`] | network namespace with a tap and the services in it |
+//! | [`load`] | loads on that tap, and what they cost |
 
 pub mod cost;
 pub mod daemon;
@@ -40,6 +41,7 @@ pub mod guest;
 pub mod initramfs;
 pub mod inprocess;
 pub mod kvm;
+pub mod load;
 pub mod netns;
 pub mod services;
 pub mod setup;

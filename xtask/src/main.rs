@@ -1,4 +1,4 @@
-//! The commands of this repository: `cargo xtask demo`, `dpdk`, `fuzz`, `guests`, `rings` and `test`.
+//! The commands of this repository: `cargo xtask demo`, `dpdk`, `fuzz`, `guests`, `rings`, `tap` and `test`.
 
 mod demo;
 mod dpdk;
@@ -8,6 +8,7 @@ mod interrupt;
 mod release;
 mod rings;
 mod round_trips;
+mod tap;
 mod test;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 /// What the root of this repository is called for messages and paths.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Runs the demo, the tests, the ring lab, the comparison with DPDK or the fuzz targets of this repository.
+/// Runs the demo, the tests, the measurements or the fuzz targets of this repository.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
@@ -37,6 +38,7 @@ Examples:
   cargo xtask rings --quick             the ring lab, a rough look: layouts and baselines side by side
   cargo xtask dpdk --quick              DPDK's own back end and ours behind the same front end, a rough look
   cargo xtask guests --quick            what one daemon costs with 1, 10 and 100 guests
+  cargo xtask tap --quick               a tap, our daemon beside QEMU's own card: CPU time for a frame (root)
   cargo xtask fuzz --minutes 10         every fuzz target for ten minutes";
 
 #[derive(Subcommand)]
@@ -77,6 +79,12 @@ enum Task {
     /// Measures round trips of single frames with DPDK's vhost port and with the daemon, in turn.
     #[command(hide = true)]
     RoundTrips(round_trips::Options),
+    /// Measures a tap: our daemon beside QEMU's own card, the same guest on the same tap.
+    ///
+    /// UDP of 1500 bytes and TCP, each way: frames and bits a second, and the processor time that they cost. Guests are booted
+    /// in turn. Prints a table, and leaves report.json in target/tap. Needs root; at its best on a machine that does nothing
+    /// else.
+    Tap(tap::Options),
     /// Runs all tests: format, clippy, documentation, units, models, guests end to end.
     ///
     /// Installs what they need and says why. Ends with a summary; the exit code is 0 if nothing failed.
@@ -149,6 +157,7 @@ fn main() -> ExitCode {
         Task::Dpdk(options) => dpdk::run(&options, Path::new(ROOT)),
         Task::Guests(options) => guests::run(&options, Path::new(ROOT)),
         Task::RoundTrips(options) => round_trips::run(&options, Path::new(ROOT)),
+        Task::Tap(options) => tap::run(&options, Path::new(ROOT)),
         Task::Test => test::run(Path::new(ROOT)),
         Task::Fuzz(options) => fuzz::run(&options, Path::new(ROOT)),
     });

@@ -2,6 +2,7 @@
 
 mod address;
 mod dns;
+mod load;
 mod rings;
 mod sysfs;
 mod tcp;
@@ -79,6 +80,8 @@ pub(crate) fn run(guest: &Guest, step: &Step) -> Result<Line, String> {
             std::thread::sleep(step.seconds());
             Ok(Line::new(step.name(), Verdict::Pass).value(step.seconds().as_secs_f64(), "s"))
         }
+        Check::UdpFlood => load::flood(guest, step),
+        Check::UdpSink => load::sink(guest, step),
     }
 }
 
