@@ -74,25 +74,37 @@ impl LoopbackQueue {
         let bytes = self.store.get_mut(place.at..place.at.saturating_add(place.len)).unwrap_or_default();
         if bytes.len() == frame.head().len() {
             // Nothing to look for in guest memory.
-            bytes.copy_from_slice(frame.head());
+            copy_short(bytes, frame.head());
         } else {
             frame.copy_to(bytes);
         }
-        swap_addresses(bytes);
+        swap_addresses(bytes, frame.head());
         self.waiting.push_back(place);
         true
     }
 }
 
+/// Copies a frame that is all head, without a call for it: 16 bytes at a time, the last of which may overlap.
 #[inline]
-fn swap_addresses(frame: &mut [u8]) {
-    let Some(addresses) = frame.first_chunk_mut::<12>() else { return };
-    let [d0, d1, d2, d3, d4, d5, s @ ..] = *addresses;
-    let to = MacAddr([d0, d1, d2, d3, d4, d5]);
-    let from = if to.is_multicast() { REFLECTOR } else { to };
-    let (front, back) = addresses.split_at_mut(6);
-    front.copy_from_slice(&s);
-    back.copy_from_slice(&from.0);
+fn copy_short(to: &mut [u8], from: &[u8]) {
+    let (places, _) = to.as_chunks_mut::<16>();
+    let (chunks, _) = from.as_chunks::<16>();
+    for (place, chunk) in places.iter_mut().zip(chunks) {
+        *place = *chunk;
+    }
+    match (to.last_chunk_mut::<16>(), from.last_chunk::<16>()) {
+        (Some(place), Some(chunk)) => *place = *chunk,
+        _ => to.copy_from_slice(from),
+    }
+}
+
+/// Writes the addresses of `head`, swapped, to the front of its copy. Nothing is read back that was just written.
+#[inline]
+fn swap_addresses(copy: &mut [u8], head: &[u8]) {
+    let (Some(place), Some(addresses)) = (copy.first_chunk_mut::<12>(), head.first_chunk::<12>()) else { return };
+    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = *addresses;
+    let MacAddr([f0, f1, f2, f3, f4, f5]) = if d0 & 1 == 1 { REFLECTOR } else { MacAddr([d0, d1, d2, d3, d4, d5]) };
+    *place = [s0, s1, s2, s3, s4, s5, f0, f1, f2, f3, f4, f5];
 }
 
 impl FrameSink for LoopbackQueue {
@@ -125,11 +137,22 @@ mod tests {
     fn addresses_are_swapped_and_a_group_is_never_a_source() {
         let mut frame = [1_u8, 2, 3, 4, 5, 6, 12, 13, 14, 15, 16, 17, 8, 0];
         frame[0] = 2;
-        swap_addresses(&mut frame);
-        assert_eq!(frame, [12, 13, 14, 15, 16, 17, 2, 2, 3, 4, 5, 6, 8, 0]);
+        let mut copy = frame;
+        swap_addresses(&mut copy, &frame);
+        assert_eq!(copy, [12, 13, 14, 15, 16, 17, 2, 2, 3, 4, 5, 6, 8, 0]);
         frame[..6].copy_from_slice(&[0xff; 6]);
-        swap_addresses(&mut frame);
-        assert_eq!(frame, [2, 2, 3, 4, 5, 6, 2, 0, 0, 0, 0, 0xfe, 8, 0]);
+        swap_addresses(&mut copy, &frame);
+        assert_eq!(copy, [12, 13, 14, 15, 16, 17, 2, 0, 0, 0, 0, 0xfe, 8, 0]);
+    }
+
+    #[test]
+    fn short_frames_of_every_length_are_copied_whole() {
+        let from: Vec<u8> = (1..=128).collect();
+        for len in 0..=128 {
+            let mut to = [0; 129];
+            copy_short(&mut to[..len], &from[..len]);
+            assert_eq!((&to[..len], to[len]), (&from[..len], 0));
+        }
     }
 
     /// Frames of all lengths come and go, with the queue ever fuller and emptier: no two share a byte, and none that
