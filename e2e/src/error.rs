@@ -77,6 +77,14 @@ pub enum Error {
         /// Where the console was kept.
         console: PathBuf,
     },
+    /// A front end of ours and its back end did not get along.
+    #[error("front end at {socket}: {reason}", socket = socket.display())]
+    Front {
+        /// The socket.
+        socket: PathBuf,
+        /// What the back end lacks, refused or did.
+        reason: String,
+    },
     /// A service could not be set up.
     #[error("service {name}: {source}")]
     Service {

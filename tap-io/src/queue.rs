@@ -4,8 +4,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use virtio_net_core::backend::{FrameSink, FrameSource, HEAD_LEN, MAX_FRAME, Placed, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{
+    FrameSink, FrameSource, HEAD_LEN, MAX_FRAME, Placed, RxRoom, Supply, Taken, TxBurst, TxFrame,
+};
+use virtio_net_core::rx::RxFilter;
 use virtio_net_core::{BACKEND_HEADER_LEN, NetHeader};
+use virtio_ring::GuestSlice;
 
 use crate::held::Held;
 use crate::stats::QueueStats;
@@ -17,6 +21,14 @@ pub(crate) const MAX_HEADER: usize = 24;
 /// Most frames read for one call of `receive`: frames that the filter rejects use up no room, so the room alone is no
 /// bound.
 const MAX_READS: usize = 512;
+
+/// Places in guest memory that a read offers as a rule: with header, head and what is behind them eight entries, which
+/// the kernel takes without allocating (`UIO_FASTIOV`). More cost as much as the frame itself.
+const FEW: usize = 5;
+
+/// Frames that are offered every place there is after one that needed more than [`FEW`]: putting a long frame together
+/// again costs more than that many entries.
+const LONG_LASTS: u32 = 32;
 
 /// Frames that are thrown away at most when a queue becomes active: more than a tap holds.
 const MAX_STALE: usize = 4096;
@@ -34,6 +46,8 @@ pub struct TapQueue {
     attached: bool,
     vectors: Vectors,
     held: Held,
+    /// Frames that are still to be offered every place there is.
+    long: u32,
     /// Where a frame of too many segments is put together.
     linear: Box<[u8]>,
     gone: Option<Gone>,
@@ -60,8 +74,10 @@ enum Step {
     Dry,
     /// A frame was read, and is gone: delivered or not.
     Placed(Placed),
-    /// A frame was read and is held.
+    /// A frame was read and is held: there are not enough buffers for it, as it seems.
     Held,
+    /// A frame was read and is held: it was not offered all the buffers there are.
+    Spilled,
     /// What was read is no frame.
     Failed,
 }
@@ -87,6 +103,7 @@ impl TapQueue {
             attached: true,
             vectors: Vectors::new(),
             held: Held::new(),
+            long: 0,
             linear: vec![0; MAX_FRAME].into_boxed_slice(),
             gone: None,
             stats: QueueStats::default(),
@@ -152,6 +169,7 @@ impl TapQueue {
             batch.host(self.linear.get(..copied).unwrap_or_default());
         }
         self.stats.writes = self.stats.writes.wrapping_add(1);
+        self.stats.entries = self.stats.entries.wrapping_add(batch.len() as u64);
         match batch.send(self.fd.as_fd()) {
             Ok(n) if n == self.header_len.saturating_add(frame.len()) => Sent::Yes,
             Ok(_) => self.not_sent(0),
@@ -173,15 +191,16 @@ impl TapQueue {
     }
 
     /// Reads one frame straight into the room, or into [`Held`] if it does not fit.
-    fn read(&mut self, room: &mut RxRoom<'_>) -> io::Result<Step> {
+    fn read<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Step> {
         let mut step = Step::Dry;
-        let Self { fd, header_len, vectors, held, stats, .. } = self;
-        let placed = room.read_with(|header, head, rest| {
-            // Two entries for header and head, one for what does not fit.
-            let rest = rest.get(..MAX_VECTORS.saturating_sub(3)).unwrap_or(rest);
+        let Self { fd, header_len, vectors, held, long, stats, .. } = self;
+        // Two entries for header and head, one for what does not fit.
+        let most = if *long > 0 { MAX_VECTORS.saturating_sub(3) } else { FEW };
+        let placed = room.read_with(|header, head, all| {
+            let rest = all.get(..most).unwrap_or(all);
             // Without a place behind the head, the head itself may have none.
             let straight = !rest.is_empty();
-            let covered = if straight { rest.iter().fold(HEAD_LEN, |n, s| n.saturating_add(s.len())) } else { 0 };
+            let covered = if straight { reach(rest) } else { 0 };
             let mut front = [0; MAX_HEADER];
             let mut batch = vectors.read();
             batch.host(front.get_mut(..*header_len).unwrap_or_default());
@@ -191,6 +210,7 @@ impl TapQueue {
             }
             batch.host(held.spill(covered));
             stats.reads = stats.reads.wrapping_add(1);
+            stats.entries = stats.entries.wrapping_add(batch.len() as u64);
             let n = match batch.receive(fd.as_fd()) {
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -201,12 +221,14 @@ impl TapQueue {
                 return Ok(None);
             };
             stats.received = stats.received.wrapping_add(1);
+            let is_long = len > reach(all.get(..FEW).unwrap_or(all));
+            *long = if is_long { LONG_LASTS } else { long.saturating_sub(1) };
             // A tap has no `num_buffers` of use, and what is behind it is for other seams than this.
             *header = front.first_chunk::<BACKEND_HEADER_LEN>().copied().unwrap_or_default();
             if straight && (len <= covered || len > MAX_FRAME) {
                 return Ok(Some(len));
             }
-            step = Step::Held;
+            step = if rest.len() < all.len() { Step::Spilled } else { Step::Held };
             let header = NetHeader::from_bytes(header);
             if straight {
                 held.keep(header, len, head, rest);
@@ -231,6 +253,11 @@ impl TapQueue {
     }
 }
 
+/// Bytes of a frame that these places and the head's hold.
+fn reach(rest: &[GuestSlice<'_>]) -> usize {
+    rest.iter().fold(HEAD_LEN, |n, segment| n.saturating_add(segment.len()))
+}
+
 /// True for errors that say that the interface, and not the frame, is at fault. EIO is not one of them: the interface
 /// is down and may come up again.
 const fn is_final(errno: i32) -> bool {
@@ -238,16 +265,16 @@ const fn is_final(errno: i32) -> bool {
 }
 
 impl FrameSink for TapQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         let mut taken = Taken::default();
-        for frame in burst {
+        for frame in burst.iter() {
             if self.gone.is_some() {
                 // Nobody will ever take them; left in the ring, they would only block it.
                 taken.count = taken.count.saturating_add(1);
                 taken.failed = taken.failed.saturating_add(1);
                 continue;
             }
-            match self.send(frame) {
+            match self.send(&frame) {
                 Sent::Yes => self.stats.sent = self.stats.sent.wrapping_add(1),
                 Sent::No => taken.failed = taken.failed.saturating_add(1),
                 Sent::Busy => break,
@@ -261,7 +288,11 @@ impl FrameSink for TapQueue {
 impl FrameSource for TapQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, io::Error> {
+    fn at_once(&self) -> usize {
+        MAX_FRAME.saturating_add(MAX_HEADER)
+    }
+
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, io::Error> {
         if let Some(gone) = &mut self.gone {
             let first = !core::mem::replace(&mut gone.reported, true);
             return if first { Err(io::Error::from_raw_os_error(gone.errno)) } else { Ok(Supply::Dry) };
@@ -280,6 +311,7 @@ impl FrameSource for TapQueue {
                 Ok(Step::Dry) => return Ok(Supply::Dry),
                 Ok(Step::Placed(placed)) => delivered |= placed == Placed::Delivered,
                 Ok(Step::Held) => self.stats.held = self.stats.held.wrapping_add(1),
+                Ok(Step::Spilled) => self.stats.spilled = self.stats.spilled.wrapping_add(1),
                 Ok(Step::Failed) => self.stats.errors.count(0),
                 Err(error) => self.not_read(error)?,
             }

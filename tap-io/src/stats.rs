@@ -7,12 +7,16 @@ pub struct QueueStats {
     pub reads: u64,
     /// `writev` calls.
     pub writes: u64,
+    /// Entries of the I/O vectors of all these calls.
+    pub entries: u64,
     /// Frames read.
     pub received: u64,
     /// Frames written.
     pub sent: u64,
     /// Frames that did not fit the guest's buffers when they were read, and were kept until more were posted.
     pub held: u64,
+    /// Frames longer than those before them, for which too few of the guest's buffers were offered: copied once more.
+    pub spilled: u64,
     /// Frames of more segments than one call takes, copied together first.
     pub linearised: u64,
     /// Times that the kernel had no room for a frame.

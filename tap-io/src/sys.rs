@@ -158,6 +158,10 @@ impl<'b> WriteBatch<'_, 'b> {
         push(self.list, seg.as_ptr(), seg.len())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Writes everything; returns how many bytes were taken.
     pub(crate) fn send(self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         retry(|| {
@@ -182,6 +186,10 @@ impl<'b> ReadBatch<'_, 'b> {
     /// False if the list is full.
     pub(crate) fn guest(&mut self, seg: GuestSlice<'b>) -> bool {
         push(self.list, seg.as_ptr(), seg.len())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
     }
 
     /// Fills the places in order; returns how many bytes.

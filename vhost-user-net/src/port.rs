@@ -15,7 +15,8 @@ use std::time::Duration;
 use net_filter::MacAddr;
 use vhost_glue::{Port, PortQueue};
 use virtio_net_core::Features;
-use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxBurst};
+use virtio_net_core::rx::RxFilter;
 
 use crate::capture::{Capture, QueueCapture};
 use crate::cli::{FrameSize, NetKind};
@@ -136,7 +137,7 @@ enum AnyQueue {
 }
 
 impl AnyQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         match self {
             Self::User(queue) => queue.submit(burst),
             Self::Tap(queue) => queue.submit(burst),
@@ -147,7 +148,7 @@ impl AnyQueue {
         }
     }
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         match self {
             Self::User(queue) => queue.receive(room),
             Self::Tap(queue) => queue.receive(room),
@@ -160,10 +161,10 @@ impl AnyQueue {
 }
 
 impl FrameSink for HostQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         let taken = self.inner.submit(burst);
         if let Some(capture) = &mut self.capture {
-            capture.sent(burst.get(..taken.count).unwrap_or(burst));
+            capture.sent(burst.iter().take(taken.count));
         }
         taken
     }
@@ -172,7 +173,7 @@ impl FrameSink for HostQueue {
 impl FrameSource for HostQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         match &mut self.capture {
             Some(capture) => self.inner.receive(&mut room.watched(capture)),
             None => self.inner.receive(room),

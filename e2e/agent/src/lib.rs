@@ -49,4 +49,6 @@ pub mod port {
     pub const DHCP: u16 = 67;
     /// TCP: the SHA-256 of what came. UDP: counts datagrams per source until it says `REPORT`.
     pub const DIGEST: u16 = 4809;
+    /// UDP, on either side: bound and never read. What comes is dropped at the socket.
+    pub const SINK: u16 = 4810;
 }

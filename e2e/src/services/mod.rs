@@ -60,10 +60,7 @@ impl Services {
             Place::Here => None,
             Place::Namespace(name) => Some(name.to_owned()),
         };
-        // Sockets stay where they were made: a short-lived thread goes there, so that the caller need not.
-        let opener = std::thread::spawn(move || open_all(namespace.as_deref()));
-        let lost = || Error::Service { name: "all".to_owned(), source: io::ErrorKind::BrokenPipe.into() };
-        let (tcp, udp) = opener.join().map_err(|_| lost())??;
+        let (tcp, udp) = in_namespace(namespace.as_deref(), || open_all(namespace.is_some()))?;
         let mut services =
             Self { stop: Arc::default(), threads: Vec::new(), tcp: BTreeMap::new(), udp: BTreeMap::new() };
         for (number, listener) in tcp {
@@ -101,20 +98,38 @@ impl Drop for Services {
 
 type Opened = (Vec<(u16, TcpListener)>, Vec<(u16, UdpSocket)>);
 
-fn open_all(namespace: Option<&str>) -> Result<Opened, Error> {
-    if let Some(name) = namespace {
-        let path = Path::new("/run/netns").join(name);
-        let file = File::open(&path).map_err(Error::file(&path))?;
-        let entered = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
-        entered.map_err(|e| Error::File { path, source: e.into() })?;
-    }
-    let at = |number| (Ipv6Addr::UNSPECIFIED, if namespace.is_some() { number } else { 0 });
+/// Opens something in a network namespace. Sockets stay where they were made: a short-lived thread goes there, so that
+/// the caller need not.
+pub(crate) fn in_namespace<T: Send>(
+    namespace: Option<&str>,
+    open: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    let opened = std::thread::scope(|scope| {
+        let opener = scope.spawn(|| {
+            namespace.map_or(Ok(()), enter)?;
+            open()
+        });
+        opener.join()
+    });
+    opened.map_err(|_| Error::Service { name: "all".to_owned(), source: io::ErrorKind::BrokenPipe.into() })?
+}
+
+fn enter(namespace: &str) -> Result<(), Error> {
+    let path = Path::new("/run/netns").join(namespace);
+    let file = File::open(&path).map_err(Error::file(&path))?;
+    let entered = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+    entered.map_err(|e| Error::File { path, source: e.into() })
+}
+
+/// Everything; on the ports of the protocol if they are its own.
+fn open_all(own: bool) -> Result<Opened, Error> {
+    let at = |number| (Ipv6Addr::UNSPECIFIED, if own { number } else { 0 });
     let tcp = [port::ECHO, port::DISCARD, port::SOURCE, port::DIGEST].map(|number| {
         let listener = TcpListener::bind(at(number)).and_then(|l| l.set_nonblocking(true).map(|()| l));
         listener.map(|l| (number, l)).map_err(failed("TCP", number))
     });
     let mut numbers = vec![port::ECHO, port::DISCARD, port::SOURCE, port::DNS, port::DIGEST];
-    numbers.extend(namespace.map(|_| port::DHCP));
+    numbers.extend(own.then_some(port::DHCP));
     let udp = numbers.into_iter().map(|number| {
         let socket = UdpSocket::bind(at(number)).and_then(|s| s.set_read_timeout(Some(GLANCE)).map(|()| s));
         socket.map(|s| (number, s)).map_err(failed("UDP", number))

@@ -215,3 +215,71 @@ fn becoming_active_throws_away_what_is_old() {
     assert!(guest.driver.receive().unwrap().unwrap().1 == pattern(61, 0));
     assert_eq!(queue.as_fd().as_raw_fd(), queue.fd.as_raw_fd());
 }
+
+/// Read and write calls that the kernel counted for this thread, reading this count included.
+fn kernel_counts() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+    let value = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok());
+    Some((value("syscr:")?, value("syscw:")?))
+}
+
+/// What `act` does to the kernel's counts.
+fn calls(act: impl FnOnce()) -> Option<(u64, u64)> {
+    let first = kernel_counts()?;
+    let second = kernel_counts()?;
+    act();
+    let third = kernel_counts()?;
+    let looking = (second.0 - first.0, second.1 - first.1);
+    Some((third.0 - second.0 - looking.0, third.1 - second.1 - looking.1))
+}
+
+#[test]
+fn a_burst_costs_one_call_a_frame_and_one_to_see_the_end_of_it() {
+    // Both the buffers of a driver that merges, and those of one that does not.
+    for acked in [MERGING, PLAIN] {
+        let mut guest = Guest::new(256, acked);
+        let (mut queue, far) = pair();
+        for i in 0..32 {
+            put(&far, &pattern(1514, i));
+            assert!(guest.driver.send(&NetHeader::NONE, &pattern(1514, i)).unwrap());
+        }
+        let rx = calls(|| assert_eq!(guest.pump_rx(&mut queue).frames, 32));
+        let stats = *queue.stats();
+        assert_eq!((stats.reads, stats.received, stats.held + stats.spilled), (33, 32, 0));
+        // The kernel takes eight entries without allocating.
+        assert!(stats.entries <= 33 * 8, "{} entries", stats.entries);
+        let tx = calls(|| assert_eq!(guest.pump_tx(&mut queue).chains, 32));
+        assert_eq!((queue.stats().writes, queue.stats().sent), (32, 32));
+        // Header, head, and the rest, which is one segment.
+        assert_eq!(queue.stats().entries - stats.entries, 32 * 3);
+        match (rx, tx) {
+            (Some(rx), Some(tx)) => assert_eq!((rx, tx), ((33, 0), (0, 32)), "as the kernel counts"),
+            _ => println!("skipped: the kernel does not count calls (/proc/thread-self/io)"),
+        }
+    }
+}
+
+#[test]
+fn a_long_frame_is_copied_once_more_and_the_next_ones_are_not() {
+    let mut guest = Guest::new(256, MERGING);
+    let (mut queue, far) = pair();
+    let mut pass = |len: usize, seed: u8| {
+        put(&far, &pattern(len, seed));
+        assert_eq!(guest.pump_rx(&mut queue).frames, 1);
+        assert!(guest.driver.receive().unwrap().unwrap().1 == pattern(len, seed));
+        let stats = queue.stats();
+        (stats.spilled, stats.held)
+    };
+    assert_eq!(pass(1514, 0), (0, 0));
+    assert_eq!(pass(60_000, 1), (1, 0));
+    assert_eq!(pass(MAX_FRAME, 2), (1, 0));
+    // Between short ones as well.
+    for i in 0..100 {
+        assert_eq!(pass(if i % 30 == 29 { 60_000 } else { 60 }, i), (1, 0));
+    }
+    // For some time.
+    for i in 0..40 {
+        assert_eq!(pass(60, i), (1, 0));
+    }
+    assert_eq!(pass(60_000, 3), (2, 0));
+}

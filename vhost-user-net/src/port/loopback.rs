@@ -5,7 +5,8 @@ use std::io;
 
 use net_filter::MacAddr;
 use virtio_net_core::NetHeader;
-use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst, TxFrame};
+use virtio_net_core::rx::RxFilter;
 
 /// Frames that wait for the guest at most: what is beyond is dropped, as by any network.
 const MAX_FRAMES: usize = 1024;
@@ -95,7 +96,7 @@ fn swap_addresses(frame: &mut [u8]) {
 }
 
 impl FrameSink for LoopbackQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         let failed = burst.iter().filter(|frame| !self.reflect(frame)).count();
         Taken { count: burst.len(), failed }
     }
@@ -104,7 +105,7 @@ impl FrameSink for LoopbackQueue {
 impl FrameSource for LoopbackQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         while let Some(Place { at, len }) = self.waiting.front().copied() {
             let frame = self.store.get(at..at.saturating_add(len)).unwrap_or_default();
             if room.put(&NetHeader::NONE, frame) == Placed::NoRoom {

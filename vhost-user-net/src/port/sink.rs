@@ -3,7 +3,8 @@
 use std::hint::black_box;
 use std::io;
 
-use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxBurst, TxFrame};
+use virtio_net_core::rx::RxFilter;
 
 use super::slots::Slots;
 
@@ -57,9 +58,9 @@ fn copy_rest(frame: &TxFrame<'_>, buffer: &mut [u8]) {
 }
 
 impl FrameSink for SinkQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
-        for frame in burst {
-            self.take(frame);
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
+        for frame in burst.iter() {
+            self.take(&frame);
         }
         Taken { count: burst.len(), failed: 0 }
     }
@@ -68,7 +69,7 @@ impl FrameSink for SinkQueue {
 impl FrameSource for SinkQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, _room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, _room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         Ok(Supply::Dry)
     }
 }

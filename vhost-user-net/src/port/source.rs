@@ -4,7 +4,8 @@ use std::io;
 
 use net_filter::MacAddr;
 use virtio_net_core::NetHeader;
-use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst};
+use virtio_net_core::rx::RxFilter;
 
 use super::slots::{SLOT, Slots};
 use crate::cli::FrameSize;
@@ -100,7 +101,7 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
 }
 
 impl FrameSink for SourceQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         Taken { count: burst.len(), failed: 0 }
     }
 }
@@ -108,7 +109,7 @@ impl FrameSink for SourceQueue {
 impl FrameSource for SourceQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         for _ in 0..BURST {
             let Some(Template { len, headers }) = self.frames.get(self.next) else { return Ok(Supply::Dry) };
             let buffer = self.buffers.current();
