@@ -6,6 +6,9 @@ use super::report::Row;
 const TITLES: [&str; 9] =
     ["path", "buffers", "direction", "size", "DPDK Mpps", "ours Mpps", "ratio", "cycles DPDK/ours", "aim"];
 
+/// From the least to the most ratio of a row, as a part of the median: more, and the machine was not quiet.
+const UNSTEADY: f64 = 0.25;
+
 /// One line for each row.
 pub(super) fn markdown(rows: &[Row]) -> String {
     let mut lines = vec![TITLES.map(str::to_owned)];
@@ -53,6 +56,12 @@ pub(super) fn remarks(rows: &[Row]) -> String {
             text += &format!("{}: {note}\n", row.name());
         }
     }
+    let wide = |row: &&Row| row.ratios.is_some_and(|ratios| ratios.spread > UNSTEADY);
+    let unsteady = rows.iter().filter(wide).count();
+    if unsteady > 0 {
+        text += &format!("{unsteady} rows have ratios more than {:.0} % apart: ", UNSTEADY * 100.0);
+        text += "something else ran on these processors\n";
+    }
     let aims: Vec<_> = rows.iter().filter_map(Row::aim).collect();
     let met = aims.iter().filter(|aim| aim.met).count();
     let skipped = rows.iter().filter(|row| row.skipped.is_some()).count();
@@ -80,5 +89,7 @@ mod tests {
         assert!(lines[2].contains("| 1.30 (1.30-1.30) | - / -            | met"));
         assert!(lines[3].contains("| skipped: no such thing |"));
         assert_eq!(remarks(&rows), "2 rows, 1 skipped; aims: 1 of 1 met\n");
+        let unsteady = remarks(&[row(Direction::Loop, &[10.0, 10.0, 10.0], &[10.0, 13.0, 14.0])]);
+        assert!(unsteady.starts_with("1 rows have ratios more than 25 % apart"), "{unsteady}");
     }
 }
