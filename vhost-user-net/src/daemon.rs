@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use vhost_glue::{Device, DeviceConfig, Listener, SessionEnd, Stop, listen};
+use vhost_glue::{Device, DeviceConfig, Listener, SessionEnd, Stop, Workers, WorkersConfig, listen};
 
 use crate::capture::{self, Capture};
 use crate::cli::{Cli, CpuList, Switch};
@@ -51,7 +51,13 @@ pub(crate) fn run(cli: &Cli) -> Result<(), DaemonError> {
         }
         None => (None, None),
     };
-    let mut device = Device::new(config, host).map_err(|e| DaemonError::Device(e.to_string()))?;
+    let workers = WorkersConfig {
+        count: cli.queues.into(),
+        pin: cli.pin.clone().map_or_else(Vec::new, |list| list.0),
+        poll: Duration::from_micros(cli.poll_us),
+    };
+    let workers = Workers::start(&workers).map_err(DaemonError::system("thread"))?;
+    let mut device = Device::new(config, host, &workers).map_err(|e| DaemonError::Device(e.to_string()))?;
     let ledger = Arc::new(Ledger::new(device.stats()));
     let reporter = start_reporter(cli, json, capture, &ledger)?;
     tracing::info!("features offered: {:?}", device.offered());
@@ -119,8 +125,6 @@ fn device_config(cli: &Cli, host: &HostEnd) -> DeviceConfig {
         // An MTU below what IPv6 asks for cannot be told; the tap cuts or drops what is longer.
         mtu: cli.mtu.or_else(|| host.mtu().filter(|mtu| *mtu >= 1280)),
         queues: cli.queues,
-        poll: Duration::from_micros(cli.poll_us),
-        pin: cli.pin.clone().map_or_else(Vec::new, |list| list.0),
         packed: cli.packed == Switch::On,
         spoof_check: cli.spoof_check == Switch::On,
         ..DeviceConfig::default()
