@@ -25,9 +25,6 @@ pub(crate) use places::node_of;
 use places::{NODES, Place, keep_to, nodes, places, usable};
 use post::Post;
 
-/// Stack of a worker thread in bytes: frames and bursts are on the heap.
-const STACK: usize = 512 << 10;
-
 /// Threads that serve queue pairs, of as many devices as there are. Cheap to clone; the threads end with the last clone.
 ///
 /// A pair goes to the worker with the fewest pairs when its session starts the host end, on a machine with several NUMA
@@ -124,7 +121,7 @@ impl Inner {
             keep_to(&gone.0.place);
             Crew::new(Arc::clone(&gone.0), poll, set).run(&jobs);
         };
-        let thread = std::thread::Builder::new().name(format!("vhost-w{number}")).stack_size(STACK).spawn(body)?;
+        let thread = std::thread::Builder::new().name(format!("vhost-w{number}")).spawn(body)?;
         self.posts.push(post);
         self.threads.push(thread);
         Ok(())
