@@ -28,6 +28,8 @@ use super::stamp::stamp;
 const LOOK: u64 = 50_000;
 /// How long the counters of a seat that is never idle stay unseen, in cycles: a few milliseconds.
 const SHOW: u64 = 8_000_000;
+/// Jobs that are done before the seats have their turn.
+const MOST_JOBS: usize = 16;
 /// Events that are taken at a time; those that are left come first the next time.
 const EVENTS: usize = 128;
 /// What the set calls the worker's own descriptor: no seat's name is so large.
@@ -84,8 +86,7 @@ impl Crew {
         self.stamp = stamp();
         loop {
             if self.post.has_jobs() {
-                jobs.try_iter().for_each(|job| job(&mut self));
-                self.stamp = stamp();
+                self.work_off(jobs);
             }
             if self.quit {
                 return;
@@ -102,6 +103,20 @@ impl Crew {
                 self.look();
             }
         }
+    }
+
+    /// Does some of the jobs; the rest after the next turn of the seats, or front ends that send one request after the
+    /// other could keep the worker for themselves.
+    fn work_off(&mut self, jobs: &Receiver<Job>) {
+        let mut left = MOST_JOBS;
+        while let Some(job) = (left > 0).then(|| jobs.try_recv().ok()).flatten() {
+            job(self);
+            left = left.wrapping_sub(1); // above 0
+        }
+        if left == 0 {
+            self.post.remind();
+        }
+        self.stamp = stamp();
     }
 
     /// Ends the thread after this job.

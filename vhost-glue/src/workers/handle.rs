@@ -105,3 +105,12 @@ impl<S> fmt::Debug for Handle<S> {
         f.debug_struct("Handle").field("pair", &self.pair).field("seat", &self.seat).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+impl<S: Seat> Handle<S> {
+    /// Takes the seat away behind the back of the handle.
+    pub(crate) fn forget_seat(&self) {
+        let seat = self.seat;
+        self.run(move |crew| drop(seat.and_then(|seat| crew.take(seat)))).unwrap();
+    }
+}

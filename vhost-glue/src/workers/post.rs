@@ -37,15 +37,20 @@ impl Post {
             return false;
         }
         // After the job: the worker that sees this finds it.
-        self.waiting.store(true, Ordering::Release);
-        wake(self.event.as_fd());
+        self.remind();
         true
     }
 
-    /// True if there may be jobs; the worker is to take all of them then.
+    /// True if there may be jobs; the worker takes all of them then, or says so.
     #[inline]
     pub(super) fn has_jobs(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::Acquire)
+    }
+
+    /// There may be more of them: the worker does not sleep before it has looked.
+    pub(super) fn remind(&self) {
+        self.waiting.store(true, Ordering::Release);
+        wake(self.event.as_fd());
     }
 
     pub(super) fn event(&self) -> BorrowedFd<'_> {
