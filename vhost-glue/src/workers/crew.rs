@@ -110,6 +110,8 @@ impl Crew {
     fn work_off(&mut self, jobs: &Receiver<Job>) {
         let mut left = MOST_JOBS;
         while let Some(job) = (left > 0).then(|| jobs.try_recv().ok()).flatten() {
+            // A kick that came before the job is seen before it.
+            self.look();
             job(self);
             left = left.wrapping_sub(1); // above 0
         }
@@ -134,6 +136,9 @@ impl Crew {
     /// Lets somebody do something with a seat. `None` if it is not there any more.
     pub(super) fn with<S: Seat, R>(&mut self, number: usize, job: impl FnOnce(&mut S) -> R) -> Option<R> {
         let desk = self.desks.get_mut(number)?;
+        // What was kicked for before still finds the seat as it was: frames sent to a disabled ring are discarded although
+        // the ring is enabled now.
+        desk.seat.round();
         let seat: &mut dyn Any = desk.seat.as_mut();
         let result = job(seat.downcast_mut()?);
         // Whoever asked for this may rely on it that descriptors that are not used any more are closed.
