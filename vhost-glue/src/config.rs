@@ -1,4 +1,4 @@
-//! What the embedder decides about a device.
+//! What the embedder decides about a device, and about who serves it.
 
 use std::time::Duration;
 
@@ -13,11 +13,6 @@ pub struct DeviceConfig {
     pub queues: u16,
     /// Link speed that the guest is told, in Mbit/s; `None`: it is not told.
     pub speed: Option<u32>,
-    /// How long a worker polls after the last work before it sleeps, at most: after polling in vain it sleeps at once
-    /// until work comes quickly again. Zero: it never polls.
-    pub poll: Duration,
-    /// CPUs to pin the workers to, one after the other; empty: wherever the system puts them.
-    pub pin: Vec<usize>,
     /// Offer the packed ring; the driver decides.
     pub packed: bool,
     /// Offer the reset of single queues (`VIRTIO_F_RING_RESET`), for front ends that say so here: by `GET_VRING_BASE` of that
@@ -31,11 +26,6 @@ pub struct DeviceConfig {
     pub spoof_check: bool,
 }
 
-impl DeviceConfig {
-    /// Default of [`poll`](Self::poll).
-    pub const DEFAULT_POLL: Duration = Duration::from_micros(50);
-}
-
 impl Default for DeviceConfig {
     /// One queue pair with the MAC address 52:54:00:00:00:01, spoof check on.
     fn default() -> Self {
@@ -44,11 +34,35 @@ impl Default for DeviceConfig {
             mtu: None,
             queues: 1,
             speed: None,
-            poll: Self::DEFAULT_POLL,
-            pin: Vec::new(),
             packed: true,
             ring_reset: false,
             spoof_check: true,
         }
+    }
+}
+
+/// Settings of the threads that serve devices.
+#[derive(Clone, Debug)]
+pub struct WorkersConfig {
+    /// How many; more than the devices have queue pairs are of no use.
+    pub count: usize,
+    /// CPUs to pin them to, one after the other; empty: on a machine with several NUMA nodes they are spread over those,
+    /// each kept to the CPUs of its node, else they are wherever the system puts them.
+    pub pin: Vec<usize>,
+    /// How long a queue pair is polled after its last work before it sleeps, at most: after polling in vain it sleeps at
+    /// once until work comes quickly again. Zero: nothing is polled.
+    pub poll: Duration,
+}
+
+impl WorkersConfig {
+    /// Default of [`poll`](Self::poll).
+    pub const DEFAULT_POLL: Duration = Duration::from_micros(50);
+}
+
+impl Default for WorkersConfig {
+    /// One for each CPU that this process may use, pinned to none.
+    fn default() -> Self {
+        let count = std::thread::available_parallelism().map_or(1, Into::into);
+        Self { count, pin: Vec::new(), poll: Self::DEFAULT_POLL }
     }
 }

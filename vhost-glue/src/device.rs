@@ -13,6 +13,7 @@ use crate::port::Port;
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::stop::Stop;
+use crate::workers::Workers;
 
 /// Most queue pairs: a ring's number has eight bits in half of the messages, and the control queue needs one.
 pub const MAX_PAIRS: u16 = 127;
@@ -42,6 +43,7 @@ pub(crate) struct Parts {
     pub(crate) net: NetDevice,
     pub(crate) pairs: u16,
     pub(crate) stats: Stats,
+    pub(crate) workers: Workers,
 }
 
 impl Parts {
@@ -63,11 +65,11 @@ pub struct Device<P> {
 }
 
 impl<P: Port> Device<P> {
-    /// A device with these settings.
+    /// A device with these settings, whose queue pairs `workers` serve.
     ///
     /// # Errors
     /// [`DeviceError`] names the setting that cannot be.
-    pub fn new(config: DeviceConfig, port: P) -> Result<Self, DeviceError> {
+    pub fn new(config: DeviceConfig, port: P, workers: &Workers) -> Result<Self, DeviceError> {
         let max = port.max_pairs().clamp(1, MAX_PAIRS);
         let pairs = config.queues;
         if pairs == 0 || pairs > max {
@@ -86,7 +88,7 @@ impl<P: Port> Device<P> {
         }
         let net = NetDevice::new(&net, wanted, port.features())?;
         let stats = Stats::new(pairs);
-        Ok(Self { parts: Parts { config, net, pairs, stats }, port })
+        Ok(Self { parts: Parts { config, net, pairs, stats, workers: workers.clone() }, port })
     }
 
     /// What is offered to drivers.

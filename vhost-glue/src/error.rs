@@ -67,9 +67,18 @@ pub enum SessionError {
         /// Queues asked for.
         expected: u16,
     },
-    /// A worker could not be started, or died.
+    /// Every worker has died.
+    #[error("no worker is left to serve a queue pair")]
+    NoWorker,
+    /// The worker of a queue pair died.
     #[error("worker of queue pair {pair} is gone")]
     Worker {
+        /// The queue pair.
+        pair: usize,
+    },
+    /// The worker is there, but does not serve the queue pair any more.
+    #[error("queue pair {pair} is not at its worker any more")]
+    Seat {
         /// The queue pair.
         pair: usize,
     },

@@ -1,15 +1,15 @@
 //! The device side of vhost-user for the virtio network device.
 //!
 //! A front end (QEMU, User Mode Linux, DPDK, any VMM built on rust-vmm) shares its guest's memory over a Unix socket
-//! and says where the rings are; a [`Device`] serves them, one worker thread for each queue pair, with a [`Port`] as
-//! the other end of the wire: a tap, an embedded network, whatever takes and gives frames.
+//! and says where the rings are; a [`Device`] serves them, with a [`Port`] as the other end of the wire: a tap, an
+//! embedded network, whatever takes and gives frames. A few threads, [`Workers`], move the frames of any number of devices.
 //!
 //! ```
 //! use std::io;
 //! use std::os::fd::BorrowedFd;
 //! use std::os::unix::net::UnixStream;
 //!
-//! use vhost_glue::{Device, DeviceConfig, Port, PortQueue, SessionEnd, Stop};
+//! use vhost_glue::{Device, DeviceConfig, Port, PortQueue, SessionEnd, Stop, Workers, WorkersConfig};
 //! use virtio_net_core::Features;
 //! use virtio_net_core::rx::RxFilter;
 //! use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxBurst};
@@ -50,7 +50,8 @@
 //!     }
 //! }
 //!
-//! let mut device = Device::new(DeviceConfig { queues: 2, ..DeviceConfig::default() }, Null)?;
+//! let workers = Workers::start(&WorkersConfig { count: 1, ..WorkersConfig::default() })?;
+//! let mut device = Device::new(DeviceConfig { queues: 2, ..DeviceConfig::default() }, Null, &workers)?;
 //! let stop = Stop::new()?;
 //! // Usually from `listen(path)?.accept(&stop)` or `connect(path, ..)`.
 //! let (front_end, connection) = UnixStream::pair()?;
@@ -59,6 +60,12 @@
 //! assert_eq!(device.stats().snapshot().sessions, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Threads
+//! [`Device::serve`] runs on a thread of the embedder's, one for each socket, and speaks the protocol: a front end that
+//! stalls holds up nobody else. The rings, the pumps and the queues of the port are on the workers' threads, each queue
+//! pair at one of them. A worker serves its pairs in turn, within a budget each, polls for a while after the last work,
+//! and sleeps on one epoll set for all of them; pairs that sleep cost the others nothing.
 //!
 //! # What a front end can do
 //! It is not trusted. Whatever it sends, the process survives, every descriptor is closed, and the next session starts
@@ -87,13 +94,14 @@ mod error;
 mod listen;
 mod memory;
 mod message;
+mod pair;
 mod port;
 mod session;
 mod stats;
 mod stop;
-mod worker;
+mod workers;
 
-pub use config::DeviceConfig;
+pub use config::{DeviceConfig, WorkersConfig};
 pub use device::{Device, DeviceError, MAX_PAIRS};
 pub use error::{Refusal, SessionEnd, SessionError};
 pub use listen::{ListenError, Listener, connect, listen};
@@ -101,3 +109,4 @@ pub use memory::{MAX_REGIONS, Mapping, MemoryError, MemoryTable, RegionSpec, gua
 pub use port::{Port, PortQueue};
 pub use stats::{PairStats, RingStats, Snapshot, Stats};
 pub use stop::Stop;
+pub use workers::{WorkerStats, Workers};

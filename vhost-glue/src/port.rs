@@ -12,7 +12,7 @@ use virtio_net_core::backend::{FrameSink, FrameSource};
 /// A port outlives sessions. [`start`](Self::start) is called when the first ring of a session starts, and
 /// [`stop`](Self::stop) before the driver may negotiate anew and when the session ends.
 pub trait Port: Send {
-    /// One queue pair's worth of the host end, used by one worker thread.
+    /// One queue pair's worth of the host end, used by one worker thread at a time.
     type Queue: PortQueue;
 
     /// The offloads that the host end can do: a subset of [`Features::HOST_OFFLOADS`] and

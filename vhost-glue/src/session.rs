@@ -16,8 +16,9 @@ use crate::device::Parts;
 use crate::error::{Refusal, SessionEnd, SessionError};
 use crate::memory::MemoryTable;
 use crate::message::{Channel, Message, Received};
+use crate::pair::Pair;
 use crate::port::Port;
-use crate::worker::Handle;
+use crate::workers::Handle;
 use vring::Vring;
 
 /// Refusals that are logged in full; a front end that sends nothing else does not fill the log.
@@ -81,8 +82,8 @@ pub(crate) struct Session<'d, P: Port> {
     backend_requests: Option<OwnedFd>,
     memory: MemoryTable,
     vrings: Vec<Vring>,
-    /// Empty while the port is not started.
-    workers: Vec<Handle<P::Queue>>,
+    /// One for each queue pair; empty while the port is not started.
+    pairs: Vec<Handle<Pair<P::Queue>>>,
 }
 
 impl<'d, P: Port> Session<'d, P> {
@@ -101,7 +102,7 @@ impl<'d, P: Port> Session<'d, P> {
             backend_requests: None,
             memory,
             vrings,
-            workers: Vec::new(),
+            pairs: Vec::new(),
         })
     }
 

@@ -12,11 +12,13 @@ use support::front::{
     SET_MEM_TABLE, SET_VRING_BASE, SET_VRING_ENABLE, SET_VRING_ERR, SET_VRING_KICK, SET_VRING_NUM, STATUS, longs,
     words,
 };
-use support::guest::{BASE, Guest, KINDS, RING, SIZE, USER, event, format, memfd, place, ring, take, with_kind};
+use support::guest::{
+    BASE, Guest, KINDS, RING, SIZE, USER, break_transmit_ring, event, format, memfd, place, take, with_kind,
+};
 use support::{alone, guest_maps, open_fds, until};
 use vhost_glue::{SessionEnd, connect, listen};
 use virtio_net_core::Features;
-use virtio_ring::{Access, Format, GuestAddr, GuestMemory, RingError};
+use virtio_ring::{Format, RingError};
 
 const ALL: u64 = u64::MAX;
 
@@ -363,20 +365,6 @@ fn geometry_and_features_are_frozen_while_a_ring_runs() {
         assert_eq!(open_fds(), fds);
         finish(back, front);
     });
-}
-
-/// After 10 frames: more chains than the ring holds, or one that never ends.
-fn break_transmit_ring(guest: &Guest) {
-    let config = ring(1, guest.acked);
-    let write = |addr: u64, bytes: &[u8]| {
-        guest.mem.translate(GuestAddr(addr), bytes.len(), Access::Write).unwrap().write(bytes);
-    };
-    if format(guest.acked) == Format::Split {
-        return write(config.driver.0 + 2, &2000_u16.to_le_bytes());
-    }
-    // NEXT and AVAIL, of the first lap; the slot that the device looks at last of all.
-    let flags = 0x81_u16.to_le_bytes();
-    (11..=RING).chain(0..=10).for_each(|slot| write(config.desc.0 + u64::from(slot % RING) * 16 + 14, &flags));
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use support::back::Back;
 use support::front::{Front, GET_STATUS, REPLY_ACK, STATUS};
-use support::guest::{Guest, KINDS, format, with_kind};
+use support::guest::{Guest, KINDS, SIZE, format, memfd, spec, with_kind};
 use support::until;
-use vhost_glue::{SessionEnd, guard_against_truncation};
+use vhost_glue::{MemoryTable, SessionEnd, guard_against_truncation};
 use virtio_ring::Format;
 
 const ROLE: &str = "VHOST_GLUE_TEST_ROLE";
@@ -50,6 +50,9 @@ fn victim() {
         guard_against_truncation().unwrap();
     }
     let want = with_kind(u64::MAX, kind.parse().unwrap());
+    // More guests' memory than one chunk of what the guard knows has room for.
+    let table = |_| MemoryTable::new(&[spec()], vec![memfd(SIZE)]).unwrap();
+    let _others: Vec<MemoryTable> = (0..600).map(table).collect();
     let back = Back::new(1);
     for cut in [true, false, true, false] {
         session(&back, want, cut);

@@ -48,6 +48,8 @@ pub(crate) struct CaptureStats {
 #[derive(Clone, Debug)]
 pub(crate) struct Capture {
     queue: SyncSender<Packet>,
+    /// The interface whose frames these are.
+    interface: u32,
     shared: Arc<Shared>,
 }
 
@@ -58,16 +60,16 @@ pub(crate) struct CaptureWriter {
     shared: Arc<Shared>,
 }
 
-/// Creates the file and starts writing to it.
+/// Creates the file and starts writing to it. `guests`: their names in it.
 ///
 /// # Errors
 /// The file cannot be created or written; a file that this made is removed again.
-pub(crate) fn start(path: &Path) -> io::Result<(Capture, CaptureWriter)> {
+pub(crate) fn start(path: &Path, guests: &[String]) -> io::Result<(Capture, CaptureWriter)> {
     let new = !path.exists();
     let file = File::create(path)?;
     let begun = (|| {
         let mut file = BufWriter::with_capacity(1 << 18, file);
-        pcapng::write_start(&mut file)?;
+        pcapng::write_start(&mut file, guests)?;
         file.flush()?;
         let (queue, frames) = sync_channel(MAX_FRAMES);
         let shared = Arc::new(Shared::default());
@@ -78,7 +80,7 @@ pub(crate) fn start(path: &Path) -> io::Result<(Capture, CaptureWriter)> {
             let _ = end.send(run(file, &frames, &theirs));
         };
         std::thread::Builder::new().name("capture".into()).spawn(run)?;
-        Ok((Capture { queue, shared: Arc::clone(&shared) }, CaptureWriter { result, shared }))
+        Ok((Capture { queue, interface: 0, shared: Arc::clone(&shared) }, CaptureWriter { result, shared }))
     })();
     if begun.is_err() && new {
         let _ = std::fs::remove_file(path);
@@ -130,6 +132,11 @@ impl Capture {
         stats(&self.shared)
     }
 
+    /// For the frames of another guest than the first.
+    pub(crate) fn of_guest(&self, guest: u32) -> Self {
+        Self { interface: guest, ..self.clone() }
+    }
+
     /// For one queue pair.
     pub(crate) fn queue(&self) -> QueueCapture {
         QueueCapture { capture: self.clone() }
@@ -153,7 +160,7 @@ impl Capture {
     fn hand_in(&self, direction: Direction, header: &NetHeader, frame: Vec<u8>) {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let len = frame.len();
-        if self.queue.try_send(Packet { time, direction, header: *header, frame }).is_err() {
+        if self.queue.try_send(Packet { time, interface: self.interface, direction, header: *header, frame }).is_err() {
             self.unreserve(len);
         }
     }

@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,28 +9,28 @@ use std::str::FromStr;
 use clap::{Parser, ValueEnum};
 use net_filter::MacAddr;
 
-/// A network card for virtual machines, served over vhost-user.
+/// Network cards for virtual machines, served over vhost-user.
 ///
-/// Listens at a socket, and serves the guests whose virtual machine monitor connects there, one after the other. The
-/// guest sees a virtio network card; what it sends goes to the host end that --net names.
+/// Listens at one or more sockets, and serves the guests whose virtual machine monitors connect there, at each socket one
+/// after the other. A guest sees a virtio network card; what it sends goes to the host end that --net names.
 #[derive(Parser, Debug)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Path of the vhost-user socket.
+    /// Path of a vhost-user socket; may be given many times, each a guest with a host end of its own.
     ///
     /// A socket that a dead process left there is replaced; one that a process listens at is not, nor is any
     /// other file.
-    #[arg(long, value_name = "PATH", help_heading = "Connection")]
-    pub(crate) socket: PathBuf,
+    #[arg(long, value_name = "PATH", required = true, help_heading = "Connection")]
+    pub(crate) socket: Vec<PathBuf>,
 
-    /// Connect to the socket instead of listening at it.
+    /// Connect to the sockets instead of listening at them.
     ///
     /// Tries again, ever more slowly up to every 5 seconds, until somebody listens there; and again when the guest has
     /// gone.
     #[arg(long, help_heading = "Connection")]
     pub(crate) client: bool,
 
-    /// Where the guest's frames go to and come from.
+    /// Where the guest's frames go to and come from: once for all sockets, or once for each, in the same order.
     ///
     /// user: a network inside this process, no privileges needed: DHCP, DNS for its own name, ping, and TCP and UDP
     /// test services at 10.0.2.2 and fd00:2::2.
@@ -47,27 +49,28 @@ pub(crate) struct Cli {
     ///
     /// loopback: gives every frame back, with its MAC addresses swapped.
     #[arg(long, value_name = "KIND", default_value = "user", help_heading = "Host end")]
-    pub(crate) net: NetKind,
+    pub(crate) net: Vec<NetKind>,
 
     /// Write every frame, both ways, to a pcapng file.
     ///
     /// Frames of the guest are marked outbound, those for it inbound. A frame that is still to be segmented has a
-    /// comment. Capturing never holds the guest up: what the disk cannot take is left out and counted.
+    /// comment. Capturing never holds the guest up: what the disk cannot take is left out and counted. The frames of
+    /// several sockets go to the one file, each socket as an interface of its path's name.
     #[arg(long, value_name = "FILE.pcapng", help_heading = "Host end")]
     pub(crate) capture: Option<PathBuf>,
 
-    /// Queue pairs.
+    /// Queue pairs of each guest.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64),
           help_heading = "Device")]
     pub(crate) queues: u16,
 
-    /// MAC address of the guest: the one that its virtual machine monitor gives it.
+    /// MAC address of the guest, the one that its virtual machine monitor gives it: once for all sockets, or once for each.
     ///
     /// The default is what QEMU gives to a machine's first card. Frames from another address are dropped as forged,
     /// and frames to another one are not delivered.
     #[arg(long, value_name = "MAC", value_parser = unicast, default_value = "52:54:00:12:34:56",
           help_heading = "Device")]
-    pub(crate) mac: MacAddr,
+    pub(crate) mac: Vec<MacAddr>,
 
     /// MTU that the guest is told, in bytes [default: the tap's, else none].
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..), help_heading = "Device")]
@@ -83,16 +86,25 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "ON|OFF", default_value = "on", help_heading = "Device")]
     pub(crate) spoof_check: Switch,
 
-    /// Microseconds that a worker polls after the last work, before it sleeps.
+    /// Threads that serve the queue pairs of all guests [default: the CPUs that may be used, at most the queue pairs].
+    ///
+    /// A queue pair goes to the thread with the fewest. On a machine with several NUMA nodes the threads are spread over
+    /// them, and a queue pair goes to a thread of the node that holds the guest's rings.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Workers")]
+    pub(crate) workers: Option<u16>,
+
+    /// Microseconds that a queue pair is polled after its last work at most, before it sleeps; 0: never.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(..=1_000_000),
           help_heading = "Workers")]
     pub(crate) poll_us: u64,
 
-    /// CPUs for the workers, one for each queue pair, in turn: 2 or 2,3 or 4-7.
+    /// CPUs for the workers, one after the other: 2 or 2,3 or 4-7.
     #[arg(long, value_name = "CPUS", help_heading = "Workers")]
     pub(crate) pin: Option<CpuList>,
 
     /// Print rates this often: frames, bytes, kicks and calls per frame, mean burst, drops by reason.
+    ///
+    /// With several sockets, only of those that had traffic.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400),
           help_heading = "Reports")]
     pub(crate) stats: Option<u64>,
@@ -117,12 +129,68 @@ Examples:
 
   A tap with four queue pairs on CPUs 2 to 5 (QEMU: queues=4 for the netdev, mq=on for the device):
     ip tuntap add dev tap0 mode tap vnet_hdr multi_queue && ip link set tap0 up
-    vhost-user-net --socket /tmp/vm0.sock --net tap:tap0 --queues 4 --pin 2-5
+    vhost-user-net --socket /tmp/vm0.sock --net tap:tap0 --queues 4 --workers 4 --pin 2-5
+
+  Three guests, each on a tap of its own, and two threads for all of them:
+    vhost-user-net --workers 2 --socket /tmp/a.sock --net tap:tap0 --mac 52:54:00:00:00:01 \
+      --socket /tmp/b.sock --net tap:tap1 --mac 52:54:00:00:00:02 \
+      --socket /tmp/c.sock --net tap:tap2 --mac 52:54:00:00:00:03
 
   See what a guest does:
     vhost-user-net --socket /tmp/vm0.sock --capture vm0.pcapng --stats 1
 
-SIGTERM or Ctrl-C stops the rings in good order, prints a summary and removes the socket.";
+SIGTERM or Ctrl-C stops the rings in good order, prints a summary and removes the sockets.";
+
+/// One socket, and what belongs to it alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct GuestPlan {
+    pub(crate) socket: PathBuf,
+    pub(crate) net: NetKind,
+    pub(crate) mac: MacAddr,
+}
+
+impl Cli {
+    /// What each socket is to have.
+    ///
+    /// # Errors
+    /// Options that do not go together, in one line.
+    pub(crate) fn guests(&self) -> Result<Vec<GuestPlan>, String> {
+        let count = self.socket.len();
+        if let Some(twice) = twice(&self.socket) {
+            return Err(format!("--socket {} is given twice", twice.display()));
+        }
+        if let ([net @ (NetKind::Tap(_) | NetKind::TapFds { .. })], 2..) = (&self.net[..], count) {
+            let kind = if matches!(net, NetKind::Tap(_)) { "tap" } else { "tap-fd" };
+            return Err(format!(
+                "--net {kind} is the host end of one guest: with {count} sockets, give --net for each"
+            ));
+        }
+        let fds: Vec<RawFd> = self.net.iter().flat_map(NetKind::fds).collect();
+        if let Some(fd) = twice(&fds) {
+            return Err(format!("--net tap-fd: descriptor {fd} is named twice"));
+        }
+        let nets = spread("--net", &self.net, count)?;
+        let macs = spread("--mac", &self.mac, count)?;
+        let guest =
+            |((socket, net), mac): ((&PathBuf, NetKind), MacAddr)| GuestPlan { socket: socket.clone(), net, mac };
+        Ok(self.socket.iter().zip(nets).zip(macs).map(guest).collect())
+    }
+}
+
+/// The first of these that is there before.
+fn twice<T: Eq + Hash>(all: &[T]) -> Option<&T> {
+    let mut seen = HashSet::new();
+    all.iter().find(|one| !seen.insert(*one))
+}
+
+/// One value for each socket.
+fn spread<T: Clone>(option: &str, values: &[T], count: usize) -> Result<Vec<T>, String> {
+    match values {
+        [one] => Ok(vec![one.clone(); count]),
+        each if each.len() == count => Ok(each.to_vec()),
+        other => Err(format!("{option} is given {} times, expected once or {count} times, as --socket", other.len())),
+    }
+}
 
 /// What `--net` names.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -169,6 +237,16 @@ impl FromStr for FrameSize {
         }
         let bytes = text.parse().ok().filter(|bytes| (60..=1514).contains(bytes));
         bytes.map(Self::Bytes).ok_or_else(|| format!("{text:?} is no size of frames, expected 60 to 1514 or mix"))
+    }
+}
+
+impl NetKind {
+    /// The descriptors that it takes over.
+    fn fds(&self) -> Vec<RawFd> {
+        match self {
+            Self::TapFds { first, others } => [&[*first], &others[..]].concat(),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -290,6 +368,45 @@ mod tests {
         assert_eq!("2,4-6,0".parse(), Ok(CpuList(vec![2, 4, 5, 6, 0])));
         for bad in ["", "a", "3-1", "1,", "-1", "1-", "1000000"] {
             assert!(bad.parse::<CpuList>().is_err(), "{bad:?}");
+        }
+    }
+
+    fn guests(arguments: &[&str]) -> Result<Vec<GuestPlan>, String> {
+        Cli::try_parse_from([&["vhost-user-net"], arguments].concat()).unwrap().guests()
+    }
+
+    #[test]
+    fn each_socket_has_its_own_or_all_have_the_same() {
+        let plain = guests(&["--socket", "a"]).unwrap();
+        let mac = "52:54:00:12:34:56".parse().unwrap();
+        assert_eq!(plain, [GuestPlan { socket: "a".into(), net: NetKind::User, mac }]);
+        let same = guests(&["--socket", "a", "--net", "null", "--socket", "b"]).unwrap();
+        assert_eq!(same.iter().map(|g| &g.net).collect::<Vec<_>>(), [&NetKind::Null; 2]);
+        let taps = ["--net", "tap:t", "--socket", "a", "--net", "tap-fd:3,4", "--socket", "b"];
+        let macs = ["--mac", "02:00:00:00:00:01", "--mac", "02:00:00:00:00:02"];
+        let each = guests(&[&taps[..], &macs].concat()).unwrap();
+        assert_eq!(each[1].net, NetKind::TapFds { first: 3, others: vec![4] });
+        assert_eq!((each[0].net.clone(), each[0].mac.0[5], each[1].mac.0[5]), (NetKind::Tap("t".to_owned()), 1, 2));
+    }
+
+    #[test]
+    fn options_that_do_not_go_together() {
+        let three = ["--socket", "a", "--socket", "b", "--socket", "c"];
+        for (more, expected) in [
+            (&["--socket", "b"][..], "--socket b is given twice"),
+            (&["--net", "tap:x"], "--net tap is the host end of one guest: with 3 sockets, give --net for each"),
+            (&["--net", "tap-fd:9"], "--net tap-fd is the host end of one guest: with 3 sockets, give --net for each"),
+            (&["--net", "null", "--net", "user"], "--net is given 2 times, expected once or 3 times, as --socket"),
+            (
+                &["--net", "tap-fd:9", "--net", "null", "--net", "tap-fd:8,9"],
+                "--net tap-fd: descriptor 9 is named twice",
+            ),
+            (
+                &["--mac", "02:00:00:00:00:01", "--mac", "02:00:00:00:00:02"],
+                "--mac is given 2 times, expected once or 3 times, as --socket",
+            ),
+        ] {
+            assert_eq!(guests(&[&three[..], more].concat()).unwrap_err(), expected);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Counters over all sessions.
 
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use vhost_glue::{PairStats, RingStats, Snapshot, Stats};
+use vhost_glue::{PairStats, RingStats, Snapshot, Stats, WorkerStats, Workers};
 
 /// Names of [`Way::drops`] on the way from the guest.
 pub(crate) const TX_DROPS: [&str; 4] = ["spoofed", "not_sent", "bad_frame", "bad_chain"];
@@ -72,9 +73,57 @@ impl Way {
 pub(crate) struct Pair {
     pub(crate) tx: Way,
     pub(crate) rx: Way,
+    /// In the unit of [`PairStats::busy_cycles`].
+    pub(crate) busy_cycles: u64,
 }
 
-/// Everything at one moment.
+impl Pair {
+    fn new(pair: &PairStats) -> Self {
+        Self { tx: Way::tx(pair), rx: Way::rx(pair), busy_cycles: pair.busy_cycles }
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            tx: self.tx.plus(&other.tx),
+            rx: self.rx.plus(&other.rx),
+            busy_cycles: self.busy_cycles.wrapping_add(other.busy_cycles),
+        }
+    }
+}
+
+/// Everything of all guests at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct All {
+    /// Seconds since the start.
+    pub(crate) seconds: f64,
+    pub(crate) workers: Vec<WorkerStats>,
+    /// With their sockets.
+    pub(crate) guests: Vec<(PathBuf, Totals)>,
+}
+
+/// The ledgers of all guests.
+#[derive(Debug)]
+pub(crate) struct Book {
+    started: Instant,
+    workers: Workers,
+    ledgers: Vec<Arc<Ledger>>,
+}
+
+impl Book {
+    pub(crate) fn new(ledgers: Vec<Arc<Ledger>>, workers: Workers) -> Self {
+        Self { started: Instant::now(), workers, ledgers }
+    }
+
+    pub(crate) fn totals(&self) -> All {
+        All {
+            guests: self.ledgers.iter().map(|ledger| (ledger.socket.clone(), ledger.totals())).collect(),
+            workers: self.workers.stats(),
+            seconds: self.started.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// Everything of one guest at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Totals {
     pub(crate) pairs: Vec<Pair>,
@@ -87,6 +136,7 @@ pub(crate) struct Totals {
 /// The device counts from 0 in each session; this adds sessions up.
 #[derive(Debug)]
 pub(crate) struct Ledger {
+    socket: PathBuf,
     stats: Stats,
     started: Instant,
     closed: Mutex<Closed>,
@@ -100,8 +150,12 @@ struct Closed {
 }
 
 impl Ledger {
-    pub(crate) fn new(stats: Stats) -> Self {
-        Self { stats, started: Instant::now(), closed: Mutex::default() }
+    pub(crate) fn new(socket: &Path, stats: Stats) -> Self {
+        Self { socket: socket.to_owned(), stats, started: Instant::now(), closed: Mutex::default() }
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// To be called after each session, before the next one.
@@ -122,7 +176,7 @@ fn add(closed: &Closed, now: &Snapshot) -> Vec<Pair> {
     let open = now.sessions > closed.sessions;
     let pair = |(i, pair): (usize, &PairStats)| {
         let before = closed.pairs.get(i).copied().unwrap_or_default();
-        if open { Pair { tx: before.tx.plus(&Way::tx(pair)), rx: before.rx.plus(&Way::rx(pair)) } } else { before }
+        if open { before.plus(&Pair::new(pair)) } else { before }
     };
     now.pairs.iter().enumerate().map(pair).collect()
 }
@@ -136,6 +190,7 @@ mod tests {
         pair.tx.frames = frames;
         pair.tx_ring.kicks = 2 * frames;
         pair.rx.no_room = 3 * frames;
+        pair.busy_cycles = 5 * frames;
         Snapshot { sessions, pairs: vec![pair], ..Snapshot::default() }
     }
 
@@ -147,7 +202,7 @@ mod tests {
         closed = Closed { pairs: add(&closed, &open), sessions: 1 };
         assert_eq!(add(&closed, &open)[0].tx.frames, 5, "closed: not again");
         let total = add(&closed, &snapshot(2, 7))[0];
-        assert_eq!((total.tx.frames, total.tx.kicks, total.rx.drops[3]), (12, 24, 36));
+        assert_eq!((total.tx.frames, total.tx.kicks, total.rx.drops[3], total.busy_cycles), (12, 24, 36, 60));
         let rate = total.tx.since(&closed.pairs[0].tx);
         assert_eq!((rate.frames, rate.kicks), (7, 14));
     }

@@ -5,6 +5,7 @@ mod capture;
 mod cli;
 mod daemon;
 mod error;
+mod guests;
 mod ledger;
 mod port;
 mod report;
@@ -28,6 +29,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let plans = match cli.guests() {
+        Ok(plans) => plans,
+        Err(error) => {
+            eprintln!("vhost-user-net: {error} (see --help)");
+            return ExitCode::from(2);
+        }
+    };
     let level = match cli.log {
         Level::Off => LevelFilter::OFF,
         Level::Error => LevelFilter::ERROR,
@@ -37,7 +45,7 @@ fn main() -> ExitCode {
         Level::Trace => LevelFilter::TRACE,
     };
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
-    match daemon::run(&cli) {
+    match daemon::run(&cli, &plans) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vhost-user-net: {error}");

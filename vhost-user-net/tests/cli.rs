@@ -44,6 +44,7 @@ fn bad_values_are_refused_with_one_line_and_nothing_is_left() {
         (&["--mac", "01:00:5e:00:00:01"], "expected the address of one station"),
         (&["--mtu", "1000"], "'1000' for '--mtu <BYTES>': 1000 is not in 1280..=65535"),
         (&["--spoof-check", "maybe"], "'maybe' for '--spoof-check <ON|OFF>' [possible values: on, off]"),
+        (&["--workers", "0"], "'0' for '--workers <N>': 0 is not in 1..=1024"),
         (&["--stats", "0"], "0 is not in 1..=86400"),
         (&["--poll-us", "-1"], "-1"),
         (&["--pin", "3-1"], "'3-1' for '--pin <CPUS>': \"3-1\" is neither a CPU nor a range"),
@@ -51,6 +52,17 @@ fn bad_values_are_refused_with_one_line_and_nothing_is_left() {
         (&["--no-such-option"], "unexpected argument '--no-such-option'"),
     ] {
         let line = refusal(&mut daemon(&socket, arguments), 2);
+        assert!(line.contains(expected), "{arguments:?}: {line}");
+        assert!(contents(folder.path()).is_empty());
+    }
+    let other = folder.path().join("t").display().to_string();
+    for (arguments, expected) in [
+        (&["--net", "tap:x"][..], "--net tap is the host end of one guest: with 2 sockets, give --net for each (see"),
+        (&["--net", "tap-fd:9", "--net", "tap-fd:8,9"], "--net tap-fd: descriptor 9 is named twice (see --help)"),
+        (&["--socket", &other], "/t is given twice (see --help)"),
+        (&["--net", "null", "--net", "null", "--net", "user"], "--net is given 3 times, expected once or 2 times"),
+    ] {
+        let line = refusal(daemon(&socket, arguments).args(["--socket", &other]), 2);
         assert!(line.contains(expected), "{arguments:?}: {line}");
         assert!(contents(folder.path()).is_empty());
     }
@@ -69,6 +81,11 @@ fn a_socket_of_a_live_process_is_left_to_it() {
     let first = Daemon::listening(&mut command, &socket);
     let line = refusal(&mut daemon(&socket, &["--net", "null", "--log", "off"]), 1);
     assert_eq!(line, format!("{}: another process is listening at this socket", socket.display()));
+    // Nor is any of several served if one of them cannot be.
+    let other = folder.path().join("t");
+    let line = refusal(daemon(&other, &["--net", "null", "--log", "off"]).arg("--socket").arg(&socket), 1);
+    assert_eq!(line, format!("{}: another process is listening at this socket", socket.display()));
+    assert_eq!(contents(folder.path()), ["s"]);
     // Still served by the first.
     std::os::unix::net::UnixStream::connect(&socket).unwrap();
     first.stop();

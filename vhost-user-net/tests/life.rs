@@ -12,7 +12,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{BINARY, DEADLINE, Daemon, contents, until};
@@ -141,8 +141,10 @@ fn counters_are_printed_and_written() {
     let mut stream = UnixStream::connect(&socket).unwrap();
     features(&mut stream);
     let read = || -> Option<serde_json::Value> { serde_json::from_slice(&std::fs::read(&json).ok()?).unwrap() };
-    let value = until("a file with this session", || read().filter(|v| v["connected"] == true));
-    assert_eq!(value["version"], 1);
+    let value = until("a file with this session", || read().filter(|v| v["guests"][0]["connected"] == true));
+    assert_eq!((&value["version"], value["workers"].as_array().unwrap().is_empty()), (&2.into(), false));
+    let value = &value["guests"][0];
+    assert_eq!(value["socket"], socket.to_str().unwrap());
     assert_eq!(value["pairs"].as_array().unwrap().len(), 2);
     for (way, drops) in [("tx", 4), ("rx", 5)] {
         let counters = &value["pairs"][0][way];
@@ -154,6 +156,85 @@ fn counters_are_printed_and_written() {
     drop(stream);
     let text = daemon.stop();
     assert!(text.contains("guest connected, pair 0: tx 0 f/s 0.0 Mbit/s"), "{text}");
-    assert_eq!(read().unwrap()["connected"], false, "the last one is written at the end");
+    assert_eq!(read().unwrap()["guests"][0]["connected"], false, "the last one is written at the end");
     assert_eq!(contents(folder.path()), ["stats.json"]);
+}
+
+/// A daemon with three sockets and one worker; the sockets.
+fn three(folder: &Path, arguments: &[&str]) -> (Daemon, [PathBuf; 3]) {
+    let sockets = ["a", "b", "c"].map(|name| folder.join(name));
+    let mut command = daemon(&sockets[0], &[&["--workers", "1"], arguments].concat());
+    for socket in &sockets[1..] {
+        command.arg("--socket").arg(socket);
+    }
+    let daemon = Daemon::listening(&mut command, &sockets[2]);
+    sockets[..2].iter().for_each(|socket| assert!(socket.exists()));
+    (daemon, sockets)
+}
+
+#[test]
+fn sockets_are_served_at_the_same_time_and_one_guests_nonsense_is_its_own_affair() {
+    let folder = tempfile::tempdir().unwrap();
+    let (daemon, sockets) = three(folder.path(), &["--net", "null", "--net", "loopback", "--net", "user"]);
+    let mut guests = sockets.each_ref().map(|socket| UnixStream::connect(socket).unwrap());
+    let offered = guests.each_mut().map(features);
+    assert!(offered[0] != offered[1] && offered[1] != offered[2], "each has a host end of its own: {offered:x?}");
+    for nonsense in [&[0xff; 64][..], &[1, 0, 0, 0, 1], &[2, 0, 0, 0, 1, 0, 0, 0, 255, 255, 255, 255]] {
+        guests[1].write_all(nonsense).unwrap();
+        guests[1].shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = guests[1].read_to_end(&mut Vec::new());
+        // The others are where they were, and so is the socket.
+        assert_eq!([features(&mut guests[0]), features(&mut guests[2])], [offered[0], offered[2]]);
+        guests[1] = UnixStream::connect(&sockets[1]).unwrap();
+        assert_eq!(features(&mut guests[1]), offered[1]);
+    }
+    // One that begins a message and does not end it holds up nobody, and not the end either.
+    guests[0].write_all(&[1, 0, 0]).unwrap();
+    assert_eq!(features(&mut guests[2]), offered[2]);
+    let text = daemon.stop();
+    assert!(text.starts_with("summary: ") && text.contains(" guest session(s) at 3 sockets in "), "{text}");
+    assert!(contents(folder.path()).is_empty(), "every socket is removed");
+}
+
+#[test]
+fn three_sockets_are_counted_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("stats.json");
+    let (daemon, sockets) = three(folder.path(), &["--net", "null", "--stats-json", json.to_str().unwrap()]);
+    let read = || -> Option<serde_json::Value> { serde_json::from_slice(&std::fs::read(&json).ok()?).unwrap() };
+    let before = until("a file", read);
+    let names: Vec<_> = before["guests"].as_array().unwrap().iter().map(|guest| guest["socket"].clone()).collect();
+    assert_eq!(names, sockets.each_ref().map(|socket| socket.to_str().unwrap()));
+    let mut stream = UnixStream::connect(&sockets[1]).unwrap();
+    features(&mut stream);
+    let connected = |v: &serde_json::Value| [0, 1, 2].map(|i| v["guests"][i]["connected"] == true);
+    until("a file with this session", || read().filter(|v| connected(v) == [false, true, false]));
+    drop(stream);
+    daemon.stop();
+    let last = read().unwrap();
+    assert_eq!(last["workers"].as_array().unwrap().len(), 1);
+    assert_eq!((connected(&last), &last["guests"][0]["sessions"]), ([false; 3], &0.into()));
+}
+
+#[test]
+fn sessions_leave_threads_and_descriptors_as_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (daemon, sockets) = three(folder.path(), &["--net", "user", "--log", "error"]);
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
+    let connect = || {
+        let mut guests = sockets.each_ref().map(|socket| UnixStream::connect(socket).unwrap());
+        guests.iter_mut().for_each(|guest| assert_ne!(features(guest), 0));
+        guests
+    };
+    let settled = || {
+        drop(connect());
+        // The next ones are served only when those before are gone: so these are now the only ones.
+        let _guests = connect();
+        (daemon.descriptors(), daemon.mappings(), threads())
+    };
+    (0..10).for_each(|_| drop(connect()));
+    let before = settled();
+    (0..250).for_each(|_| drop(connect()));
+    assert_eq!(settled(), before, "descriptors, mappings, threads");
+    daemon.stop();
 }

@@ -5,7 +5,7 @@ mod common;
 #[path = "../../tap-io/tests/common/namespace.rs"]
 mod namespace;
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 
@@ -57,6 +57,17 @@ fn taps_that_cannot_be_used_are_refused() {
     });
 }
 
+/// Descriptors of all queues that a child inherits, and what `--net` calls them.
+fn passed_on(tap: &Tap) -> (Vec<OwnedFd>, String) {
+    let fds: Vec<_> = tap.queues().iter().map(|q| q.as_fd().try_clone_to_owned().unwrap()).collect();
+    for fd in &fds {
+        fcntl_setfd(fd, FdFlags::empty()).unwrap();
+    }
+    let numbers = fds.iter().map(|fd| fd.as_raw_fd().to_string()).collect::<Vec<_>>();
+    let net = format!("tap-fd:{}", numbers.join(","));
+    (fds, net)
+}
+
 #[test]
 fn inherited_taps_are_served() {
     in_namespace(|| {
@@ -64,13 +75,15 @@ fn inherited_taps_are_served() {
         let socket = folder.path().join("s");
         let tap = Tap::open("tap0", 2, IfMissing::Create).unwrap();
         tap.set_up(true).unwrap();
-        let fds: Vec<_> = tap.queues().iter().map(|q| q.as_fd().try_clone_to_owned().unwrap()).collect();
-        for fd in &fds {
-            fcntl_setfd(fd, FdFlags::empty()).unwrap();
-        }
-        let numbers = fds.iter().map(|fd| fd.as_raw_fd().to_string()).collect::<Vec<_>>();
-        let net = format!("tap-fd:{}", numbers.join(","));
+        let (_fds, net) = passed_on(&tap);
         Daemon::listening(&mut daemon(&socket, &net, "2"), &socket).stop();
+        // Also for another socket than the first: by then the daemon has opened nothing that could have its number.
+        let second = folder.path().join("t");
+        let other = Tap::open("tap1", 2, IfMissing::Create).unwrap();
+        let (_others, theirs) = passed_on(&other);
+        let mut both = daemon(&socket, "user", "2");
+        both.args(["--net", &theirs]).arg("--socket").arg(&second);
+        Daemon::listening(&mut both, &second).stop();
         let line = refusal(&mut daemon(&socket, &net, "3"), 1);
         assert!(line.ends_with("--net tap: tap0 has 2 queue(s), --queues asks for 3"), "{line}");
         assert!(contents(folder.path()).is_empty());

@@ -4,17 +4,26 @@
 //! place, if it is a page of guest memory; what the driver made of its rings then is its own affair.
 #![expect(unsafe_code, reason = "handles a signal, and maps pages while it does")]
 
+use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
-/// Mappings that are guarded at a time; more than a session can have.
+/// Slots that are made at a time.
 const SLOTS: usize = 512;
 
+/// Slots, and where more of them are. There is always one chunk; others come when all slots are taken, and none ever
+/// goes: a signal handler may be reading it.
+struct Chunk {
+    slots: [Slot; SLOTS],
+    /// Null, or a chunk that lives for ever.
+    next: AtomicPtr<Chunk>,
+}
+
 /// One mapping, to be read by a signal handler.
-struct Slot {
+pub(super) struct Slot {
     /// Odd while the rest changes.
     version: AtomicUsize,
     start: AtomicUsize,
@@ -24,11 +33,50 @@ struct Slot {
     page: AtomicUsize,
 }
 
-static TABLE: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
+static TABLE: Chunk = Chunk::new();
 /// Held by whoever changes `TABLE`; never by the handler.
 static CHANGE: Mutex<()> = Mutex::new(());
 /// What was done about the signal before.
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(ptr::null_mut());
+
+impl Chunk {
+    const fn new() -> Self {
+        Self { slots: [const { Slot::new() }; SLOTS], next: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// This chunk and those after it.
+    fn chain(&'static self) -> impl Iterator<Item = &'static Self> {
+        std::iter::successors(Some(self), |chunk| {
+            let next = chunk.next.load(Ordering::Acquire);
+            // SAFETY: null, or stored by `free_slot` below, which leaks the chunk that it points to.
+            unsafe { next.as_ref() }
+        })
+    }
+
+    /// All slots there are.
+    fn all(&'static self) -> impl Iterator<Item = &'static Slot> {
+        self.chain().flat_map(|chunk| &chunk.slots)
+    }
+
+    /// A slot that guards nothing. To be called with `CHANGE` held.
+    fn free_slot(&'static self) -> &'static Slot {
+        if let Some(slot) = self.all().find(|slot| slot.len.load(Ordering::SeqCst) == 0) {
+            return slot;
+        }
+        let more: &'static Self = Box::leak(Box::new(Self::new()));
+        let last = self.chain().last().unwrap_or(self);
+        // The handler that sees it sees its slots.
+        last.next.store(ptr::from_ref(more).cast_mut(), Ordering::Release);
+        let [first, ..] = &more.slots;
+        first
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
+    }
+}
 
 impl Slot {
     const fn new() -> Self {
@@ -64,21 +112,18 @@ impl Slot {
     }
 }
 
-/// Guards a mapping. Without a free slot it is as it would be without this module.
-pub(super) fn enter(start: usize, len: usize, page: usize) {
+/// Guards a mapping of at least one byte until it leaves.
+pub(super) fn enter(start: usize, len: usize, page: usize) -> &'static Slot {
     let _held = CHANGE.lock().unwrap_or_else(PoisonError::into_inner);
-    match TABLE.iter().find(|slot| slot.len.load(Ordering::SeqCst) == 0) {
-        Some(slot) => slot.set(start, len, page),
-        None => tracing::warn!("guest memory at {start:#x} is not guarded against truncation: too many mappings"),
-    }
+    let slot = TABLE.free_slot();
+    slot.set(start, len, page);
+    slot
 }
 
 /// To be called before the mapping goes.
-pub(super) fn leave(start: usize) {
+pub(super) fn leave(slot: &Slot) {
     let _held = CHANGE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(slot) = TABLE.iter().find(|slot| slot.start.load(Ordering::SeqCst) == start) {
-        slot.set(0, 0, 0);
-    }
+    slot.set(0, 0, 0);
 }
 
 /// Lets this process survive front ends that cut the files of guest memory short: installs a handler for `SIGBUS`,
@@ -123,7 +168,7 @@ extern "C" fn on_bus_error(_signal: libc::c_int, info: *mut libc::siginfo_t, _co
     // SAFETY: valid for this thread.
     let errno = unsafe { errno_place.read() };
     let sent = info.si_code <= 0;
-    let page = TABLE.iter().find_map(|slot| slot.page_of(addr)).filter(|_| !sent);
+    let page = TABLE.all().find_map(|slot| slot.page_of(addr)).filter(|_| !sent);
     if !page.is_some_and(|(start, len)| replace(start, len)) {
         pass_on(sent);
     }
@@ -149,5 +194,30 @@ fn pass_on(sent: bool) {
     if sent {
         // SAFETY: sends this thread the signal that it was sent, to be delivered when the handler returns.
         unsafe { libc::raise(libc::SIGBUS) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_slot_for_every_mapping() {
+        // Addresses that no mapping has.
+        const FIRST: usize = 1 << 60;
+        const COUNT: usize = 3 * SLOTS;
+        let start = |n: usize| FIRST.wrapping_add(n.wrapping_mul(1 << 20));
+        let find = |n: usize| TABLE.all().find_map(|slot| slot.page_of(start(n).wrapping_add(0x1234)));
+        let slots: Vec<&Slot> = (0..COUNT).map(|n| enter(start(n), 1 << 20, 4096)).collect();
+        assert!((0..COUNT).all(|n| find(n) == Some((start(n).wrapping_add(0x1000), 4096))));
+        let chunks = TABLE.chain().count();
+        assert!(chunks >= 3, "{chunks}");
+        slots.iter().skip(1).for_each(|slot| leave(slot));
+        assert!(find(0).is_some() && (1..COUNT).all(|n| find(n).is_none()));
+        // What was left is used again.
+        let again: Vec<&Slot> = (1..COUNT).map(|n| enter(start(n), 1 << 20, 4096)).collect();
+        assert_eq!(TABLE.chain().count(), chunks);
+        again.iter().chain(slots.first()).for_each(|slot| leave(slot));
+        assert!((0..COUNT).all(|n| find(n).is_none()));
     }
 }

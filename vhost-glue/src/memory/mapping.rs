@@ -26,6 +26,7 @@ pub struct Mapping {
     /// Bytes of the region.
     len: usize,
     sealed: bool,
+    guard: &'static guard::Slot,
 }
 
 // SAFETY: only addresses; what they point to is reached through `Region`, which tolerates any thread.
@@ -56,14 +57,15 @@ impl Mapping {
         let whole = end.checked_next_multiple_of(align).and_then(|end| end.checked_sub(start));
         let size = |bytes: u64| usize::try_from(bytes).map_err(|_| map_error(rustix::io::Errno::OVERFLOW));
         let mapped = size(whole.unwrap_or(u64::MAX))?;
+        let align = size(align)?;
         let (lead, len) = (size(spec.offset.wrapping_sub(start))?, size(spec.size)?);
         // Not every file knows seals: then it is as good as not sealed.
         let sealed = rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
         let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::NORESERVE);
         // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe { rustix::mm::mmap(ptr::null_mut(), mapped, prot, flags, file, start) }.map_err(map_error)?;
-        guard::enter(base.expose_provenance(), mapped, size(align)?);
-        Ok(Self { base, mapped, lead, len, sealed })
+        let guard = guard::enter(base.expose_provenance(), mapped, align);
+        Ok(Self { base, mapped, lead, len, sealed, guard })
     }
 
     /// The region as guest memory.
@@ -82,7 +84,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        guard::leave(self.base.addr());
+        guard::leave(self.guard);
         // SAFETY: `base` and `mapped` are what `mmap` was given and gave; whoever uses the memory holds an `Arc` of this.
         let unmapped = unsafe { rustix::mm::munmap(self.base, self.mapped) };
         if let Err(errno) = unmapped {

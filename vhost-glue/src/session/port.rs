@@ -1,18 +1,21 @@
-//! Starting and stopping: the host end, its workers, the rings in them.
+//! Starting and stopping: the host end, its queue pairs at their workers, the rings in them.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use net_filter::{MacAddr, MacFilter, SpoofCheck};
 use virtio_net_core::{Features, QueueRole};
-use virtio_ring::{Format, GuestAddr, QueueConfig};
+use virtio_ring::{Access, Format, GuestAddr, GuestMemory, QueueConfig};
 
 use super::vring::{Addresses, Kick};
 use super::{Fail, Session};
 use crate::error::{Refusal, SessionError};
-use crate::port::Port;
-use crate::worker::{Handle, Plan, Setup, Shared, Side, Worker, spawn};
+use crate::pair::{Pair, Plan, Setup, Shared, Side};
+use crate::port::{Port, PortQueue};
+use crate::workers::{Handle, node_of};
 
-/// Which of a worker's rings.
+/// Which of a pair's rings.
 fn place(role: QueueRole) -> (usize, Side) {
     match role {
         QueueRole::Rx(pair) => (pair.into(), Side::Rx),
@@ -64,14 +67,14 @@ impl<P: Port> Session<'_, P> {
         let count = self.vrings.len();
         let role = u32::try_from(index).ok().and_then(|index| self.net.queue_role(index, acked));
         let role = role.ok_or(Refusal::Index { index: index as u64, count })?;
-        self.start_port(acked)?;
+        self.start_port(acked, config.desc)?;
         let Some(vring) = self.vrings.get(index) else { return Ok(()) };
         let enabled = vring.enabled.unwrap_or(!self.begins_disabled);
         let format = self.format();
         let state = vring.base.unwrap_or(format.start());
         let setup = Setup { index, format, config, state, signals: vring.signals(), enabled };
         let memory = self.memory.memory().clone();
-        let started = self.on_worker(role, move |worker, side| worker.start(side, &memory, setup))?;
+        let started = self.on_worker(role, move |pair, side| pair.start(side, &memory, setup))?;
         if let Err(error) = started {
             if let Some(fd) = self.vrings.get(index).and_then(|vring| vring.error.as_ref()) {
                 crate::stop::wake(std::os::fd::AsFd::as_fd(fd));
@@ -90,7 +93,7 @@ impl<P: Port> Session<'_, P> {
         let Some(vring) = self.vrings.get_mut(index) else { return Ok(()) };
         vring.kick = Kick::Unset;
         let Some(role) = vring.running.take() else { return Ok(()) };
-        let state = self.on_worker(role, Worker::stop)?;
+        let state = self.on_worker(role, Pair::stop)?;
         if let (Some(vring), Some(state)) = (self.vrings.get_mut(index), state) {
             vring.base = Some(state);
         }
@@ -102,7 +105,7 @@ impl<P: Port> Session<'_, P> {
         let Some(role) = self.vrings.get(index).and_then(|vring| vring.running) else { return Ok(()) };
         let config = self.geometry(index).ok().flatten();
         let memory = self.memory.memory().clone();
-        let stopped = self.on_worker(role, move |worker, side| worker.remap(side, &memory, config))?;
+        let stopped = self.on_worker(role, move |pair, side| pair.remap(side, &memory, config))?;
         if let (Some(vring), Some(state)) = (self.vrings.get_mut(index), stopped) {
             tracing::warn!("ring {index} is not in the new memory table: it is stopped until it is");
             vring.running = None;
@@ -114,7 +117,7 @@ impl<P: Port> Session<'_, P> {
 
     pub(super) fn enable_ring(&mut self, index: usize, on: bool) -> Result<(), Fail> {
         let Some(role) = self.vrings.get(index).and_then(|vring| vring.running) else { return Ok(()) };
-        self.on_worker(role, move |worker, side| worker.enable(side, on))?;
+        self.on_worker(role, move |pair, side| pair.enable(side, on))?;
         Ok(())
     }
 
@@ -123,7 +126,7 @@ impl<P: Port> Session<'_, P> {
         let Some(vring) = self.vrings.get(index) else { return Ok(()) };
         let Some(role) = vring.running else { return Ok(()) };
         let signals = vring.signals();
-        self.on_worker(role, move |worker, side| worker.set_signals(side, signals))?;
+        self.on_worker(role, move |pair, side| pair.set_signals(side, signals))?;
         Ok(())
     }
 
@@ -131,49 +134,60 @@ impl<P: Port> Session<'_, P> {
     fn on_worker<R: Send + 'static>(
         &self,
         role: QueueRole,
-        job: impl FnOnce(&mut Worker<P::Queue>, Side) -> R + Send + 'static,
+        job: impl FnOnce(&mut Pair<P::Queue>, Side) -> R + Send + 'static,
     ) -> Result<R, SessionError> {
         let (pair, side) = place(role);
-        let worker = self.workers.get(pair).ok_or(SessionError::Worker { pair })?;
-        worker.ask(move |worker| job(worker, side))
+        let handle = self.pairs.get(pair).ok_or(SessionError::Worker { pair })?;
+        handle.ask(move |pair| job(pair, side))
     }
 
-    /// Starts the host end and its workers, if they are not.
-    fn start_port(&mut self, acked: Features) -> Result<(), SessionError> {
-        if !self.workers.is_empty() {
+    /// Starts the host end and gives its queue pairs to workers, if that was not done. `ring`: where the first ring is.
+    fn start_port(&mut self, acked: Features, ring: GuestAddr) -> Result<(), SessionError> {
+        if !self.pairs.is_empty() {
             return Ok(());
         }
-        let pairs = self.pairs(acked);
-        let mut queues = self.port.start(acked, pairs).map_err(SessionError::Port)?;
-        if queues.len() != usize::from(pairs) {
-            let found = queues.len();
-            self.port.stop(queues);
-            return Err(SessionError::PortQueues { found, expected: pairs });
-        }
-        let config = &self.parts.config;
-        let shared = Arc::new(Shared::new(pairs)?);
-        let own = MacAddr(config.mac);
-        for (pair, port) in queues.drain(..).enumerate() {
+        let expected = self.pairs(acked);
+        let queues = self.port.start(acked, expected).map_err(SessionError::Port)?;
+        let (found, node) = (queues.len(), self.node(ring));
+        let fds = match queues.iter().map(poll_fd).collect::<io::Result<Vec<_>>>() {
+            Ok(fds) if found == usize::from(expected) => fds,
+            other => {
+                self.port.stop(queues);
+                return Err(other.map_or_else(SessionError::Port, |_| SessionError::PortQueues { found, expected }));
+            }
+        };
+        let shared = Arc::new(Shared::new());
+        let (own, check) = (MacAddr(self.parts.config.mac), self.parts.config.spoof_check);
+        for (pair, (port, port_fd)) in queues.into_iter().zip(fds).enumerate() {
             let plan = Plan {
                 pair,
                 port,
+                port_fd,
                 net: self.net.clone(),
                 mac_filter: MacFilter::new(own),
-                spoof_check: if config.spoof_check { SpoofCheck::new(own) } else { SpoofCheck::off() },
-                poll: config.poll,
-                cpu: config.pin.get(pair.checked_rem(config.pin.len()).unwrap_or(0)).copied(),
+                spoof_check: if check { SpoofCheck::new(own) } else { SpoofCheck::off() },
                 cell: self.parts.stats.pair(pair),
                 stats: self.parts.stats.clone(),
                 shared: Arc::clone(&shared),
             };
-            self.workers.push(spawn(plan)?);
+            self.pairs.push(Handle::new(&self.parts.workers, pair, node, move || Pair::new(plan))?);
         }
+        shared.complete(self.pairs.iter().filter_map(Handle::bell).collect());
         Ok(())
     }
 
-    /// Stops every ring, the workers and the host end.
+    /// The NUMA node whose memory holds what is at this address, if that matters.
+    fn node(&self, addr: GuestAddr) -> Option<usize> {
+        if !self.parts.workers.is_spread() {
+            return None;
+        }
+        let slice = self.memory.memory().translate(addr, 1, Access::Read).ok()?;
+        node_of(slice.as_ptr())
+    }
+
+    /// Stops every ring, takes the pairs from their workers, and stops the host end.
     pub(super) fn stop_port(&mut self) {
-        if self.workers.is_empty() {
+        if self.pairs.is_empty() {
             return;
         }
         for index in 0..self.vrings.len() {
@@ -181,7 +195,7 @@ impl<P: Port> Session<'_, P> {
                 tracing::error!("ring {index} is not stopped: {e}");
             }
         }
-        let queues = self.workers.drain(..).filter_map(Handle::finish).collect();
+        let queues = self.pairs.drain(..).filter_map(|pair| pair.finish(Pair::end)).collect();
         self.port.stop(queues);
     }
 
@@ -194,4 +208,10 @@ impl<P: Port> Session<'_, P> {
         }
         stopped
     }
+}
+
+/// The descriptor of a queue of the port's to wait at. A second one of it: a worker may wait at it for a moment longer than
+/// the queue lives, and two queues may have the same.
+fn poll_fd<Q: PortQueue>(queue: &Q) -> io::Result<Option<Arc<OwnedFd>>> {
+    queue.poll_fd().map(|fd| fd.try_clone_to_owned().map(Arc::new)).transpose()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use virtio_net_core::QueueRole;
 use virtio_ring::QueueState;
 
-use crate::worker::Signals;
+use crate::pair::Signals;
 
 /// How the driver kicks.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use vhost_glue::{Device, DeviceConfig, SessionEnd, SessionError, Stats, Stop};
+use vhost_glue::{Device, DeviceConfig, SessionEnd, SessionError, Stats, Stop, Workers, WorkersConfig};
 
 use super::front::Front;
 use super::guest::{KINDS, with_kind};
@@ -20,6 +20,11 @@ pub fn each_kind(queues: u16, test: impl Fn(&Back, u64)) {
         println!("kind of ring {kind:#x}");
         test(&Back::new(queues), with_kind(u64::MAX, kind));
     }
+}
+
+/// So many workers.
+pub fn workers(count: usize) -> Workers {
+    Workers::start(&WorkersConfig { count, ..WorkersConfig::default() }).unwrap()
 }
 
 pub struct Back {
@@ -36,9 +41,15 @@ impl Back {
         Self::with(DeviceConfig { queues, ..DeviceConfig::default() })
     }
 
+    /// With a worker of its own.
     pub fn with(config: DeviceConfig) -> Self {
+        Self::at(config, &workers(1))
+    }
+
+    /// With workers that others have as well.
+    pub fn at(config: DeviceConfig, workers: &Workers) -> Self {
         let seen = Arc::<Seen>::default();
-        let mut device = Device::new(config, Mirror { seen: Arc::clone(&seen), pairs: 4 }).unwrap();
+        let mut device = Device::new(config, Mirror { seen: Arc::clone(&seen), pairs: 4 }, workers).unwrap();
         let (stop, stats) = (Stop::new().unwrap(), device.stats());
         let (sessions, waiting) = channel();
         let (ended, ends) = channel();

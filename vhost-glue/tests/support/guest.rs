@@ -251,6 +251,20 @@ impl Guest {
     }
 }
 
+/// After 10 frames: more chains than the ring holds, or one that never ends.
+pub fn break_transmit_ring(guest: &Guest) {
+    let config = ring(1, guest.acked);
+    let write = |addr: u64, bytes: &[u8]| {
+        guest.mem.translate(GuestAddr(addr), bytes.len(), Access::Write).unwrap().write(bytes);
+    };
+    if format(guest.acked) == Format::Split {
+        return write(config.driver.0 + 2, &2000_u16.to_le_bytes());
+    }
+    // NEXT and AVAIL, of the first lap; the slot that the device looks at last of all.
+    let flags = 0x81_u16.to_le_bytes();
+    (11..=RING).chain(0..=10).for_each(|slot| write(config.desc.0 + u64::from(slot % RING) * 16 + 14, &flags));
+}
+
 /// The control queue's driver.
 pub struct Control {
     mem: Mem,

@@ -22,7 +22,7 @@ pub struct Seen {
 }
 
 /// Frames that a queue holds before it is busy.
-const ROOM: usize = 64;
+pub const ROOM: usize = 64;
 
 pub struct Mirror {
     pub seen: Arc<Seen>,

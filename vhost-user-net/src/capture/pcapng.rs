@@ -1,4 +1,4 @@
-//! The pcapng format (draft-ietf-opsawg-pcapng), as much of it as a capture of one interface takes.
+//! The pcapng format (draft-ietf-opsawg-pcapng), as much of it as a capture of Ethernet interfaces takes.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -30,13 +30,15 @@ pub(super) enum Direction {
 pub(super) struct Packet {
     /// Since 1970.
     pub(super) time: Duration,
+    /// The interface's number.
+    pub(super) interface: u32,
     pub(super) direction: Direction,
     pub(super) header: NetHeader,
     pub(super) frame: Vec<u8>,
 }
 
-/// Writes what every file begins with.
-pub(super) fn write_start(to: &mut impl Write) -> io::Result<()> {
+/// Writes what every file begins with; the interfaces are numbered from 0.
+pub(super) fn write_start(to: &mut impl Write, interfaces: &[String]) -> io::Result<()> {
     let mut body = Vec::new();
     body.extend(BYTE_ORDER.to_le_bytes());
     body.extend([1, 0, 0, 0]); // version 1.0
@@ -45,14 +47,17 @@ pub(super) fn write_start(to: &mut impl Write) -> io::Result<()> {
     end_options(&mut body);
     block(to, SECTION_HEADER, &body)?;
 
-    body.clear();
-    body.extend(ETHERNET.to_le_bytes());
-    body.extend([0, 0]);
-    body.extend(0_u32.to_le_bytes()); // no limit to what is captured of a frame
-    option(&mut body, IF_NAME, b"guest");
-    option(&mut body, IF_TSRESOL, &[9]); // nanoseconds
-    end_options(&mut body);
-    block(to, INTERFACE_DESCRIPTION, &body)
+    for name in interfaces {
+        body.clear();
+        body.extend(ETHERNET.to_le_bytes());
+        body.extend([0, 0]);
+        body.extend(0_u32.to_le_bytes()); // no limit to what is captured of a frame
+        option(&mut body, IF_NAME, name.as_bytes());
+        option(&mut body, IF_TSRESOL, &[9]); // nanoseconds
+        end_options(&mut body);
+        block(to, INTERFACE_DESCRIPTION, &body)?;
+    }
+    Ok(())
 }
 
 /// Writes one frame.
@@ -60,7 +65,7 @@ pub(super) fn write_packet(to: &mut impl Write, packet: &Packet) -> io::Result<(
     let nanos = u64::try_from(packet.time.as_nanos()).unwrap_or(u64::MAX);
     let len = length(packet.frame.len())?;
     let mut body = Vec::with_capacity(packet.frame.len().saturating_add(128));
-    body.extend(0_u32.to_le_bytes()); // the only interface
+    body.extend(packet.interface.to_le_bytes());
     body.extend(((nanos >> 32) as u32).to_le_bytes());
     body.extend((nanos as u32).to_le_bytes());
     body.extend(len.to_le_bytes());

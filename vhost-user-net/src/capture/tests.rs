@@ -39,12 +39,42 @@ pub(crate) fn read_back(path: &Path) -> Vec<Read> {
     found
 }
 
+fn guests() -> Vec<String> {
+    ["first", "second"].map(str::to_owned).into()
+}
+
+#[test]
+fn each_guest_is_an_interface() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.pcapng");
+    let (capture, writer) = start(&path, &guests()).unwrap();
+    for guest in [1, 0, 1] {
+        let capture = capture.of_guest(guest);
+        assert!(capture.reserve(60));
+        capture.hand_in(Direction::Inbound, &NetHeader::NONE, vec![guest as u8; 60]);
+    }
+    writer.finish().1.unwrap();
+    let mut reader = PcapNgReader::new(File::open(&path).unwrap()).unwrap();
+    let mut seen = Vec::new();
+    while let Some(block) = reader.next_block() {
+        if let Block::EnhancedPacket(packet) = block.unwrap() {
+            seen.push((packet.interface_id, packet.data[0]));
+        }
+    }
+    let names = |interface: &InterfaceDescriptionOption<'_>| match interface {
+        InterfaceDescriptionOption::IfName(name) => Some(name.to_string()),
+        _ => None,
+    };
+    let named: Vec<String> = reader.interfaces().iter().flat_map(|i| i.options.iter().filter_map(names)).collect();
+    assert_eq!((named, seen), (guests(), vec![(1, 1), (0, 0), (1, 1)]));
+}
+
 #[test]
 fn what_was_captured_can_be_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.pcapng");
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let (capture, writer) = start(&path).unwrap();
+    let (capture, writer) = start(&path, &guests()).unwrap();
     let tso = NetHeader { flags: NEEDS_CSUM, gso_type: GSO_TCPV4, gso_size: 1448, ..NetHeader::NONE };
     let partial = NetHeader { flags: NEEDS_CSUM, ..NetHeader::NONE };
     let rows = [
@@ -76,7 +106,7 @@ fn what_was_captured_can_be_read_back() {
 fn a_file_is_readable_while_it_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.pcapng");
-    let (capture, _writer) = start(&path).unwrap();
+    let (capture, _writer) = start(&path, &guests()).unwrap();
     assert!(read_back(&path).is_empty());
     assert!(capture.reserve(60));
     capture.hand_in(Direction::Inbound, &NetHeader::NONE, vec![7; 60]);
@@ -90,14 +120,14 @@ fn a_file_is_readable_while_it_is_written() {
 #[test]
 fn a_disk_that_takes_nothing_costs_frames_and_nothing_else() {
     // Every write to it fails; so does the header, which is when the operator hears of it.
-    assert!(start(Path::new("/dev/full")).is_err());
+    assert!(start(Path::new("/dev/full"), &guests()).is_err());
     // A pipe that nobody reads takes 64 KB and then blocks its writer for good.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());
     let reader = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let (capture, writer) = start(&path).unwrap();
+    let (capture, writer) = start(&path, &guests()).unwrap();
     let mut ids = HashSet::new();
     for id in 0..100_000_u32 {
         if capture.reserve(1500) {
@@ -118,7 +148,7 @@ fn a_disk_that_takes_nothing_costs_frames_and_nothing_else() {
 #[test]
 fn a_path_that_cannot_be_written_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(start(&folder.path().join("none/a.pcapng")).is_err());
-    assert!(start(folder.path()).is_err());
+    assert!(start(&folder.path().join("none/a.pcapng"), &guests()).is_err());
+    assert!(start(folder.path(), &guests()).is_err());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

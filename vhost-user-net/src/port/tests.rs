@@ -37,7 +37,7 @@ fn started(kind: &NetKind) -> (HostEnd, HostQueue) {
 fn a_loopback_gives_every_frame_back_and_a_capture_sees_both() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.pcapng");
-    let (sink, writer) = capture::start(&path).unwrap();
+    let (sink, writer) = capture::start(&path, &["guest".to_owned()]).unwrap();
     let mut host = HostEnd::open(&NetKind::Loopback, 1, MAC, None).unwrap();
     host.capture_to(sink);
     let mut queue = host.start(MERGING, 1).unwrap().remove(0);

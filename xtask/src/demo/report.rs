@@ -66,7 +66,7 @@ impl Report {
     /// It is not the JSON of the daemon.
     pub(crate) fn rings(&mut self, json: &[u8]) -> Result<(), String> {
         let stats: serde_json::Value = serde_json::from_slice(json).map_err(|e| format!("stats.json: {e}"))?;
-        let pairs = stats.get("pairs").and_then(|p| p.as_array()).ok_or("stats.json has no pairs")?;
+        let pairs = stats.pointer("/guests/0/pairs").and_then(|p| p.as_array()).ok_or("stats.json has no pairs")?;
         for way in ["tx", "rx"] {
             let sum = |key: &str| -> f64 { pairs.iter().filter_map(|p| p.get(way)?.get(key)?.as_f64()).sum() };
             let each = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
@@ -163,8 +163,8 @@ mod tests {
         let mut report = Report::new("uml", "user");
         assert!(!report.passed(), "nothing was checked");
         report.add(&Line::new("ping4", Verdict::Pass).value(0.25, "ms").detail("loss_percent", 0.0));
-        let stats = br#"{"pairs":[{"tx":{"frames":100,"bursts":10,"kicks":5,"calls":20},"rx":{"frames":0}},
-            {"tx":{"frames":300,"bursts":10,"kicks":5,"calls":20},"rx":{"frames":0}}]}"#;
+        let stats = br#"{"guests":[{"pairs":[{"tx":{"frames":100,"bursts":10,"kicks":5,"calls":20},"rx":{"frames":0}},
+            {"tx":{"frames":300,"bursts":10,"kicks":5,"calls":20},"rx":{"frames":0}}]}]}"#;
         report.rings(stats).unwrap();
         assert!(report.passed());
         let json: serde_json::Value = serde_json::from_slice(&report.to_json().unwrap()).unwrap();

@@ -1,9 +1,8 @@
 //! What every running ring has, whatever flows through it: descriptors, counters, a fault.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::PollFlags;
 use virtio_ring::{AnyDevice, Chains, DeviceRing, Format, MappedArea, Notify, QueueConfig, QueueState, RingError};
 
 use crate::memory::{Mapping, Memory};
@@ -24,7 +23,7 @@ pub(crate) struct Signals {
     pub(crate) error: Option<Arc<OwnedFd>>,
 }
 
-/// All that a worker needs to start a ring.
+/// All that is needed to start a ring.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) index: usize,
@@ -105,15 +104,8 @@ impl Line {
         self.signals.kick.is_none()
     }
 
-    pub(crate) fn kick_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.signals.kick.as_ref().map(|fd| fd.as_fd())
-    }
-
-    /// Takes note of what polling the kick descriptor said.
-    pub(crate) fn kicked(&mut self, events: PollFlags) {
-        if events.is_empty() {
-            return;
-        }
+    /// The kick descriptor is ready, for whatever reason.
+    pub(crate) fn take_kick(&mut self) {
         self.kicked = true;
         let mut count = [0; 8];
         let read = self.signals.kick.as_ref().map(|fd| rustix::io::read(fd, &mut count));
@@ -121,11 +113,14 @@ impl Line {
             Some(Ok(8)) => self.stats.kicks = self.stats.kicks.wrapping_add(u64::from_ne_bytes(count)),
             Some(Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)) | None => {}
             // No event descriptor, or its other end is gone: it would be ready for ever.
-            Some(_) => {
-                tracing::warn!("ring {}: the kick descriptor is of no use; the ring is polled", self.index);
-                self.signals.kick = None;
-            }
+            Some(_) => self.no_kicks(),
         }
+    }
+
+    /// The kick descriptor tells nothing: the ring is looked at by the clock.
+    pub(crate) fn no_kicks(&mut self) {
+        tracing::warn!("ring {}: the kick descriptor is of no use; the ring is polled", self.index);
+        self.signals.kick = None;
     }
 
     /// Calls the driver if it wants that.
@@ -144,6 +139,11 @@ impl Line {
         self.stats.fault = Some(error);
         self.unannounced = true;
         tracing::warn!("ring {}: {error}; it is stopped until it is set up anew", self.index);
+    }
+
+    /// True if there is a fault that was not signalled yet.
+    pub(crate) const fn has_news(&self) -> bool {
+        self.unannounced
     }
 
     /// Signals a fault, once, when everybody can see it.

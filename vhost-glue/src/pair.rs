@@ -1,17 +1,16 @@
-//! Workers: one thread for each queue pair, which alone touches its rings.
+//! A queue pair that runs: its two rings, its pumps, its queue of the host end; with pair 0, the control ring.
 //!
-//! The control thread sends jobs, closures over the [`Worker`], and waits for their answer: when `GET_VRING_BASE` is
-//! answered, the worker does not touch the ring any more.
+//! It lives on a worker's thread, as its [`Seat`](crate::workers::Seat), and nothing else touches any of this.
 
 mod control;
 mod halves;
-mod handle;
 mod line;
-mod run;
-mod sleep;
+mod turn;
+mod wait;
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use net_filter::{MacFilter, SpoofCheck};
 use virtio_net_core::NetDevice;
@@ -21,15 +20,14 @@ use virtio_ring::{Notify, QueueConfig, QueueState, RingError};
 
 use crate::memory::Memory;
 use crate::port::PortQueue;
-use crate::stats::{PairStats, Stats, sum_rx, sum_tx};
+use crate::stats::{PairStats, Stats, read, sum_rx, sum_tx};
 pub(crate) use control::Shared;
 use control::{Control, CtrlHalf};
 use halves::{RxHalf, TxHalf};
-pub(crate) use handle::{Handle, spawn};
 use line::Line;
 pub(crate) use line::{Setup, Signals};
 
-/// Which ring of a worker.
+/// Which ring of a pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Side {
     Rx,
@@ -37,25 +35,25 @@ pub(crate) enum Side {
     Control,
 }
 
-/// What a worker is made from.
+/// What a pair is made from.
 #[derive(Debug)]
 pub(crate) struct Plan<Q> {
     pub(crate) pair: usize,
     pub(crate) port: Q,
+    /// A descriptor of the port's that stays open for as long as a worker may wait at it.
+    pub(crate) port_fd: Option<Arc<OwnedFd>>,
     /// The device with what the driver acknowledged.
     pub(crate) net: NetDevice,
     pub(crate) mac_filter: MacFilter,
     pub(crate) spoof_check: SpoofCheck,
-    pub(crate) poll: Duration,
-    pub(crate) cpu: Option<usize>,
     pub(crate) stats: Stats,
     pub(crate) cell: Arc<Mutex<PairStats>>,
     pub(crate) shared: Arc<Shared>,
 }
 
-/// The state of one worker thread.
+/// One queue pair.
 #[derive(Debug)]
-pub(crate) struct Worker<Q> {
+pub(crate) struct Pair<Q> {
     plan: Plan<Q>,
     tx: Option<TxHalf>,
     rx: Option<RxHalf>,
@@ -70,28 +68,30 @@ pub(crate) struct Worker<Q> {
     quiet_until: Option<Instant>,
     /// The host end failed, and that was logged.
     port_failed: bool,
+    /// The port's descriptor cannot be waited at: it is looked at by the clock.
+    port_ticks: bool,
     sleeps: u64,
-    /// Short sleeps until polling is tried again.
-    skip_polls: u32,
-    quit: bool,
+    busy_cycles: u64,
 }
 
-impl<Q: PortQueue> Worker<Q> {
-    fn new(plan: Plan<Q>) -> Self {
+impl<Q: PortQueue> Pair<Q> {
+    /// A pair whose rings do not run yet. It counts on from what its cell has.
+    pub(crate) fn new(plan: Plan<Q>) -> Self {
+        let before = read(&plan.cell);
         Self {
             control: Control::new(plan.net.clone(), Arc::clone(&plan.shared)),
             plan,
             tx: None,
             rx: None,
             ctrl: None,
-            tx_before: TxStats::default(),
-            rx_before: RxStats::default(),
+            tx_before: before.tx,
+            rx_before: before.rx,
             active: false,
             quiet_until: None,
             port_failed: false,
-            sleeps: 0,
-            skip_polls: 0,
-            quit: false,
+            port_ticks: false,
+            sleeps: before.sleeps,
+            busy_cycles: before.busy_cycles,
         }
     }
 
@@ -164,9 +164,11 @@ impl<Q: PortQueue> Worker<Q> {
         if moved { None } else { self.stop(side) }
     }
 
-    /// Ends the thread after this job.
-    pub(crate) const fn quit(&mut self) {
-        self.quit = true;
+    /// Gives the host end's queue back. Rings that still run are left as they are.
+    pub(crate) fn end(mut self) -> Q {
+        drop((self.rx.take(), self.tx.take(), self.ctrl.take()));
+        self.refresh_active();
+        self.plan.port
     }
 
     /// Tells the host end whether it is in use, if that changed.
@@ -185,6 +187,6 @@ impl<Q: PortQueue> Worker<Q> {
     /// A job changed something.
     fn changed(&mut self) {
         self.refresh_active();
-        self.publish();
+        self.show();
     }
 }

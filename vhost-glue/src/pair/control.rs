@@ -1,8 +1,7 @@
-//! The control queue, which the first worker serves.
+//! The control queue, which the first pair's worker serves.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use virtio_net_core::NetDevice;
 use virtio_net_core::ctrl::{Ack, CtrlHandler, CtrlPump, CtrlStats};
@@ -10,28 +9,28 @@ use virtio_ring::{DeviceRing, QueueConfig, QueueState, RingError};
 
 use super::line::{Line, Setup};
 use crate::memory::Memory;
-use crate::stop::{eventfd, wake};
+use crate::workers::Bell;
 
 /// Commands that are carried out before the frames have their turn.
 const BUDGET: usize = 16;
 
-/// What the workers of a session share.
+/// What the pairs of a session share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     /// Queue pairs that the driver uses; all of them while no control queue says otherwise.
     pairs: AtomicU16,
-    /// Wakes each of the workers.
-    events: Vec<OwnedFd>,
+    /// Wakes each of them, once all are there.
+    bells: OnceLock<Vec<Bell>>,
 }
 
 impl Shared {
-    pub(crate) fn new(workers: u16) -> std::io::Result<Self> {
-        let events: std::io::Result<_> = (0..workers).map(|_| eventfd()).collect();
-        Ok(Self { pairs: AtomicU16::new(u16::MAX), events: events? })
+    pub(crate) const fn new() -> Self {
+        Self { pairs: AtomicU16::new(u16::MAX), bells: OnceLock::new() }
     }
 
-    pub(super) fn event(&self, worker: usize) -> Option<&OwnedFd> {
-        self.events.get(worker)
+    /// All pairs are there. To be called once.
+    pub(crate) fn complete(&self, bells: Vec<Bell>) {
+        let _ = self.bells.set(bells);
     }
 
     /// True if the driver uses this pair.
@@ -42,7 +41,7 @@ impl Shared {
 
     fn use_pairs(&self, pairs: u16) {
         if self.pairs.swap(pairs, Ordering::Relaxed) != pairs {
-            self.events.iter().for_each(|event| wake(event.as_fd()));
+            self.bells.get().into_iter().flatten().for_each(Bell::ring);
         }
     }
 }

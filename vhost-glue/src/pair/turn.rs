@@ -1,71 +1,19 @@
-//! The worker's loop: serve until idle, poll for a while, arm, sleep.
+//! A pair's turn: every ring is served within its budget, and what came of it is shown.
 
 use std::io;
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-use super::handle::Job;
 use super::line::Line;
-use super::{CtrlHalf, RxHalf, Side, TxHalf, Worker};
+use super::{CtrlHalf, Pair, RxHalf, Side, TxHalf};
 use crate::port::PortQueue;
 use crate::stats::{RingStats, publish, sum_rx, sum_tx};
 
-/// Short sleeps before polling is tried again.
-const SKIPPED: u32 = 16;
 /// How long a host end that fails is left alone.
 const QUIET: Duration = Duration::from_millis(100);
 
-impl<Q: PortQueue> Worker<Q> {
-    /// Serves until it is told to quit; gives the port's queue back.
-    pub(super) fn run(mut self, jobs: &Receiver<Job<Q>>) -> Q {
-        let mut idle_since: Option<Instant> = None;
-        loop {
-            match jobs.try_recv() {
-                Ok(job) => {
-                    job(&mut self);
-                    idle_since = None;
-                }
-                Err(TryRecvError::Empty) => {}
-                // The control thread is gone: nothing can start or stop a ring any more.
-                Err(TryRecvError::Disconnected) => self.quit = true,
-            }
-            if self.quit {
-                drop((self.rx.take(), self.tx.take(), self.ctrl.take()));
-                self.refresh_active();
-                return self.plan.port;
-            }
-            if self.round() {
-                idle_since = None;
-                continue;
-            }
-            let since = *idle_since.get_or_insert_with(Instant::now);
-            if self.skip_polls == 0 && since.elapsed() < self.plan.poll {
-                std::hint::spin_loop();
-            } else if self.may_sleep() {
-                self.rest();
-                idle_since = None;
-            }
-        }
-    }
-
-    /// Sleeps, and learns from it whether to poll before the next sleep.
-    ///
-    /// After polling in vain, the next [`SKIPPED`] idle times begin with a sleep, and only sleeps short enough for
-    /// polling to have spared them count. So a guest that is slow costs no polling, nor does one that needs this very
-    /// CPU to get on.
-    fn rest(&mut self) {
-        if self.skip_polls == 0 {
-            self.skip_polls = SKIPPED;
-        }
-        let start = Instant::now();
-        self.sleep();
-        if start.elapsed() < self.plan.poll {
-            self.skip_polls = self.skip_polls.saturating_sub(1);
-        }
-    }
-
+impl<Q: PortQueue> Pair<Q> {
     /// Gives every ring its turn; true if anything was done.
-    fn round(&mut self) -> bool {
+    pub(super) fn serve(&mut self) -> bool {
         self.refresh_active();
         let plan = &mut self.plan;
         let sent = self.tx.as_mut().is_some_and(|tx| tx.serve(&mut plan.port, &mut plan.spoof_check));
@@ -79,11 +27,17 @@ impl<Q: PortQueue> Worker<Q> {
             self.port_result(error, done);
         }
         let commanded = self.ctrl.as_mut().is_some_and(|ctrl| ctrl.serve(&mut self.control));
-        let busy = sent || received || commanded;
-        if busy {
-            self.publish();
+        if self.lines().any(Line::has_news) {
+            self.show();
         }
-        busy
+        sent || received || commanded
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        let tx = self.tx.as_ref().map(|tx| &tx.line);
+        let rx = self.rx.as_ref().map(|rx| &rx.line);
+        let ctrl = self.ctrl.as_ref().map(|ctrl| &ctrl.line);
+        [tx, rx, ctrl].into_iter().flatten()
     }
 
     /// False while a failing host end is left alone.
@@ -115,16 +69,16 @@ impl<Q: PortQueue> Worker<Q> {
     }
 
     /// Arms what can be armed; false if work came meanwhile.
-    fn may_sleep(&mut self) -> bool {
+    pub(super) fn arm(&mut self) -> bool {
         self.tx.as_mut().is_none_or(TxHalf::rest)
             && self.rx.as_mut().is_none_or(RxHalf::rest)
             && self.ctrl.as_mut().is_none_or(CtrlHalf::rest)
     }
 
     /// Lets other threads see the counters, and then the front end know of faults.
-    pub(super) fn publish(&mut self) {
+    pub(super) fn show(&mut self) {
         publish(&self.plan.cell, |stats| {
-            stats.sleeps = self.sleeps;
+            (stats.sleeps, stats.busy_cycles) = (self.sleeps, self.busy_cycles);
             stats.tx = self.tx.as_ref().map_or(self.tx_before, |tx| sum_tx(&self.tx_before, tx.stats()));
             stats.rx = self.rx.as_ref().map_or(self.rx_before, |rx| sum_rx(&self.rx_before, rx.stats()));
             show(self.tx.as_ref().map(|tx| &tx.line), &mut stats.tx_ring);
