@@ -5,7 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use virtio_ring::{GuestAddr, MappedArea, QueueConfig, Region, RegionMemory, SplitSizes};
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 /// rust-vmm's memory.
 pub type Mmap = GuestMemoryMmap<()>;
@@ -65,6 +65,14 @@ impl Arena {
     #[inline]
     pub const fn buffer(index: u16) -> GuestAddr {
         GuestAddr(BUFFERS + index as u64 * STRIDE)
+    }
+
+    /// Writes bytes into a buffer.
+    ///
+    /// # Errors
+    /// None for the buffers of an arena.
+    pub(crate) fn fill(&self, addr: GuestAddr, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+        Ok(self.mmap.write_slice(bytes, GuestAddress(addr.0))?)
     }
 
     /// Host address of a guest address, or null if it is not mapped.

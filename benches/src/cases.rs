@@ -3,16 +3,12 @@
 use std::error::Error;
 use std::hint::black_box;
 
-use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxFrame};
-use virtio_net_core::rx::{RxFilter, RxFormat, RxPump};
-use virtio_net_core::tx::{TxFilter, TxFormat, TxPump};
-use virtio_net_core::{Features, NetHeader, TxOffloads};
 use virtio_ring::{Chains, DeviceRing, DriverRing, Token};
 
 use crate::lab::layouts::{packed, split};
 use crate::lab::{Buffer, DeviceSide, DriverSide, Layout, Poster, Setup};
 use crate::ours::{self, Sum};
-use crate::{Arena, BUFFER_LEN, bare, peer};
+use crate::{Arena, BUFFER_LEN, bare, peer, pumps};
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +21,8 @@ pub struct Case {
     pub count: u32,
     /// Does it that often.
     pub run: fn(u32) -> Outcome,
+    /// The functions to count, as callgrind names them; everything if `None`.
+    pub within: Option<&'static str>,
 }
 
 /// What a case returns.
@@ -36,7 +34,7 @@ const HALF: u32 = 16_000;
 const BURST: usize = 32;
 
 const fn case(name: &'static str, per: &'static str, run: fn(u32) -> Outcome) -> Case {
-    Case { name, per, count: HALF, run }
+    Case { name, per, count: HALF, run, within: None }
 }
 
 /// The operations of a ring, both sides; `$floor` is the bare device that uses what the driver added.
@@ -67,17 +65,14 @@ const RINGS: [[Case; 13]; 4] = [
     operations!("packed in order", packed::PackedInOrder, bare::PackedInOrder),
 ];
 
-const OTHERS: [Case; 5] = [
+const OTHERS: [Case; 2] = [
     case("virtio-queue pop, bursts of 32", "buffer", serve::<peer::Pop>),
     case("virtio-queue iter, bursts of 32", "buffer", serve::<peer::Iter>),
-    case("tx pump, 64 B frames", "frame", tx),
-    case("rx pump, 64 B frames", "frame", |n| rx(n, 64)),
-    case("rx pump, 1514 B frames", "frame", |n| rx(n, 1514)),
 ];
 
 /// The table.
 pub fn cases() -> impl Iterator<Item = Case> {
-    RINGS.into_iter().flatten().chain(OTHERS)
+    RINGS.into_iter().flatten().chain(OTHERS).chain(pumps::cases())
 }
 
 /// Driver, device, poster.
@@ -231,68 +226,5 @@ fn drive<L: Layout, F: Layout>(count: u32) -> Outcome {
         use_burst(&mut device);
         black_box(driver.reap(BURST));
     }
-    Ok(())
-}
-
-struct Null;
-impl FrameSink for Null {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
-        Taken { count: burst.len(), failed: 0 }
-    }
-}
-impl TxFilter for Null {
-    fn permits(&mut self, _head: &[u8]) -> bool {
-        true
-    }
-}
-impl RxFilter for Null {
-    fn accepts(&mut self, _head: &[u8]) -> bool {
-        true
-    }
-}
-
-/// The ring's descriptors are 2048 bytes long: shortened to header and frame, readable, by the arena.
-fn tx(count: u32) -> Outcome {
-    let arena = Arena::new(SIZE)?;
-    let (_driver, mut device) = ours::split(&arena, &arena.config)?;
-    let mut poster = bare::Poster::with_buffers(&arena, 12 + 64, false);
-    let format = TxFormat { header_len: 12, offloads: TxOffloads::new(Features::empty()) };
-    let mut pump = TxPump::new(device.memory, format);
-    poster.post(count as u16);
-    let outcome = pump.pump(&mut device.ring, &mut Null, &mut Null, u64::MAX).map_err(|(e, _)| e)?;
-    assert_eq!((outcome.chains, pump.stats().frames), (count.into(), count.into()));
-    Ok(())
-}
-
-/// Has as many frames of one length as it is told.
-struct Frames {
-    left: u32,
-    len: usize,
-    bytes: [u8; 1514],
-}
-impl FrameSource for Frames {
-    type Error = ();
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, ()> {
-        let frame = self.bytes.get(..self.len).unwrap_or_default();
-        while self.left > 0 {
-            if room.is_full() {
-                return Ok(Supply::More);
-            }
-            black_box(room.put(&NetHeader::NONE, frame));
-            self.left -= 1;
-        }
-        Ok(Supply::Dry)
-    }
-}
-
-fn rx(count: u32, len: usize) -> Outcome {
-    let arena = Arena::new(SIZE)?;
-    let (_driver, mut device) = ours::split(&arena, &arena.config)?;
-    bare::Poster::with_buffers(&arena, BUFFER_LEN, true).post(SIZE);
-    let format = RxFormat { header_len: 12, mergeable: true, flags: 0, gso_types: 0, ecn: false, mtu: None };
-    let mut pump = RxPump::new(device.memory, SIZE, format);
-    let mut source = Frames { left: count, len, bytes: [7; 1514] };
-    let outcome = pump.pump(&mut device.ring, &mut source, &mut Null, u64::MAX).map_err(|(e, _)| e)?;
-    assert_eq!(outcome.frames, u64::from(count));
     Ok(())
 }

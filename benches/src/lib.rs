@@ -20,6 +20,7 @@ pub mod cores;
 pub mod lab;
 pub mod ours;
 pub mod peer;
+mod pumps;
 
 pub use arena::{Area, Arena, BUFFER_LEN, Memory, Mmap};
 

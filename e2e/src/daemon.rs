@@ -5,6 +5,7 @@ use crate::setup::Say;
 use crate::setup::packages::run;
 use crate::{Error, TapNet};
 use rustix::process::{Pid, Signal, kill_process};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -13,7 +14,9 @@ use std::time::{Duration, Instant};
 const NAME: &str = "vhost-user-net";
 /// It listens, or ends, within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
-const GLANCE: Duration = Duration::from_millis(5);
+const GLANCE: Duration = Duration::from_millis(1);
+/// The address that the guest must have unless `--mac` says another.
+pub const DEFAULT_MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
 
 /// The daemon's program file.
 #[derive(Clone, Debug)]
@@ -45,6 +48,11 @@ impl Program {
         report.lines().filter_map(executable).next_back().map(Self).ok_or_else(missing)
     }
 
+    /// One that is there already.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
@@ -60,15 +68,18 @@ pub enum HostEnd {
     Tap(TapNet),
     /// Every frame comes back, with its MAC addresses swapped.
     Loopback,
+    /// One for measurements, by its whole name: `sink`, `source:64`.
+    Bench(&'static str),
 }
 
 impl HostEnd {
-    /// The word for it: `user`, `tap` or `loopback`.
+    /// The word for it, such as `user`, `tap` or `loopback`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Tap(_) => "tap",
             Self::Loopback => "loopback",
+            Self::Bench(name) => name,
         }
     }
 }
@@ -77,8 +88,9 @@ impl HostEnd {
 #[derive(Debug)]
 pub struct Daemon {
     process: Process,
-    socket: PathBuf,
+    sockets: Vec<PathBuf>,
     lines: Vec<String>,
+    started_in: Duration,
 }
 
 /// How a daemon ended.
@@ -103,14 +115,34 @@ impl Daemon {
         arguments: &[std::ffi::OsString],
         log: &Path,
     ) -> Result<Self, Error> {
+        Self::start_many(program, &[socket.to_owned()], host, arguments, log)
+    }
+
+    /// As [`Daemon::start`], with several sockets, each of a guest of its own.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_many(
+        program: &Program,
+        sockets: &[PathBuf],
+        host: &HostEnd,
+        arguments: &[std::ffi::OsString],
+        log: &Path,
+    ) -> Result<Self, Error> {
         let (mut command, net) = match host {
-            HostEnd::User | HostEnd::Loopback => (Command::new(program.path()), host.name().to_owned()),
+            HostEnd::User | HostEnd::Loopback | HostEnd::Bench(_) => {
+                (Command::new(program.path()), host.name().to_owned())
+            }
             HostEnd::Tap(net) => (net.command(program.path()), format!("tap:{}", net.tap())),
         };
-        command.arg("--socket").arg(socket).args(["--net", &net]).args(arguments);
-        let process = Process::start(command, Some(log))?;
-        let mut daemon = Self { process, socket: socket.to_owned(), lines: Vec::new() };
+        for socket in sockets {
+            command.arg("--socket").arg(socket);
+        }
+        command.args(["--net", &net]).args(arguments);
         let begin = Instant::now();
+        let process = Process::start(command, Some(log))?;
+        let started_in = Duration::ZERO;
+        let mut daemon = Self { process, sockets: sockets.to_owned(), lines: Vec::new(), started_in };
         while !daemon.listens() {
             let ended = daemon.collect(GLANCE);
             if ended || begin.elapsed() > PATIENCE {
@@ -118,16 +150,18 @@ impl Daemon {
                 return Err(Error::Command { command: NAME.to_owned(), reason });
             }
         }
+        daemon.started_in = begin.elapsed();
         Ok(daemon)
     }
 
-    /// Whether its socket takes connections. A connection made to find out would be a guest.
+    /// Whether all of its sockets take connections. A connection made to find out would be a guest.
     fn listens(&self) -> bool {
         // The kernel's list is of the daemon's own namespace: a path there says the socket is bound, and the flag
         // (__SO_ACCEPTCON) that it listens.
         let list = fs::read_to_string(format!("/proc/{}/net/unix", self.id())).unwrap_or_default();
-        let path = self.socket.to_string_lossy();
-        list.lines().any(|line| line.ends_with(path.as_ref()) && line.contains(" 00010000 "))
+        let listening = list.lines().filter(|line| line.contains(" 00010000 "));
+        let paths: HashSet<&str> = listening.filter_map(|line| line.find('/').and_then(|i| line.get(i..))).collect();
+        self.sockets.iter().all(|socket| paths.contains(socket.to_string_lossy().as_ref()))
     }
 
     /// Takes what it has printed. True when it has closed its output.
@@ -146,9 +180,9 @@ impl Daemon {
         self.process.id()
     }
 
-    /// Its socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    /// Time from its start until it listened.
+    pub const fn started_in(&self) -> Duration {
+        self.started_in
     }
 
     /// What it holds of the system now.

@@ -1,14 +1,20 @@
-//! DPDK's test program, `dpdk-testpmd`, as a front end of the daemon: a virtio-user port, and if wanted a port of pcap
-//! files beside it, commands in, counters out.
+//! DPDK's test program, `dpdk-testpmd`, as a front end of the daemon or as a back end in its place: a virtio-user port
+//! or a vhost port, and if wanted a port of pcap files beside it, commands in, counters out.
 //!
-//! The port's driver is not Linux's: it polls, asks for no calls, and has paths of its own for each layout of rings.
+//! The drivers are not Linux's: they poll, ask for no calls, and have paths of their own for each layout of rings.
+
+mod counters;
+mod pages;
+mod spec;
 
 use crate::Error;
 use crate::guest::{Process, Text};
 pub use crate::setup::Dpdk;
+pub use counters::{Counters, Rates, cycles_per_packet};
+pub use pages::HugePages;
+pub use spec::{Memory, Pcap, PortSpec, Role};
 use std::io::{PipeWriter, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// It answers, and frames come back, within this time.
@@ -16,34 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(10);
 /// The last line of a list of counters.
 const COUNTERS_END: &str = "  ####";
-
-/// How a [`TestPmd`] is started.
-#[derive(Clone, Debug, Default)]
-pub struct PortSpec {
-    /// The daemon's socket.
-    pub socket: PathBuf,
-    /// More parameters of the virtio-user port, such as `packed_vq=1,mrg_rxbuf=0`.
-    pub parameters: String,
-    /// Files that a second port reads its frames from, and writes them to; what one port receives, the other sends.
-    pub pcap: Option<(PathBuf, PathBuf)>,
-    /// More arguments for DPDK itself.
-    pub dpdk_arguments: Vec<String>,
-    /// More arguments for the test program.
-    pub arguments: Vec<String>,
-    /// Ports are to be started by a command.
-    pub stopped: bool,
-}
-
-/// What a port counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Frames received, and their bytes.
-    pub rx: (u64, u64),
-    /// Frames sent, and their bytes.
-    pub tx: (u64, u64),
-    /// Frames or buffers that went wrong: missed, errors of both ways, no memory.
-    pub errors: u64,
-}
 
 /// The running program. Dropping it kills it; it also ends when this process does, however that comes about.
 #[derive(Debug)]
@@ -61,7 +39,7 @@ impl TestPmd {
     /// It ended, or was not ready in time; its last line says why.
     pub fn start(dpdk: &Dpdk, spec: &PortSpec, log: &Path) -> Result<Self, Error> {
         let scratch = tempfile::tempdir().map_err(Error::file(std::env::temp_dir()))?;
-        let command = command(dpdk, spec, scratch.path());
+        let command = spec.command(dpdk, scratch.path());
         let (process, input) = Process::start_talking(command, Some(log))?;
         let mut pmd = Self { process, input, lines: Vec::new(), _scratch: scratch };
         // Answered once all is set up.
@@ -82,11 +60,20 @@ impl TestPmd {
     /// # Errors
     /// It does not answer.
     pub fn counters(&mut self, port: u16) -> Result<Counters, Error> {
+        self.rates(port).map(|(counters, _)| counters)
+    }
+
+    /// Counters of port `port`, and how fast they have moved since they were last asked for.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn rates(&mut self, port: u16) -> Result<(Counters, Rates), Error> {
         self.say(&format!("show port stats {port}"))?;
         self.wait_for(|line| line.contains("NIC statistics for port"))?;
         let begin = self.lines.len();
         self.wait_for(|line| line.starts_with(COUNTERS_END))?;
-        Ok(Counters::parse(self.lines.get(begin..).unwrap_or_default()))
+        let lines = self.lines.get(begin..).unwrap_or_default();
+        Ok((Counters::parse(lines), Rates::parse(lines)))
     }
 
     /// Counters of port `port` once they are as `wanted`.
@@ -105,6 +92,25 @@ impl TestPmd {
             }
             std::thread::sleep(GLANCE);
         }
+    }
+
+    /// Stops forwarding, and waits until it rests; what it prints then is a summary of what it did since the start.
+    ///
+    /// # Errors
+    /// It does not answer, or did not forward.
+    pub fn stop(&mut self) -> Result<&[String], Error> {
+        self.say("stop")?;
+        let begin = self.lines.len();
+        self.wait_for(|line| line == "Done." || line.contains("Packet forwarding not started"))?;
+        match self.lines.get(begin..) {
+            Some([.., last]) if last != "Done." => Err(self.failed("it did not forward")),
+            lines => Ok(lines.unwrap_or_default()),
+        }
+    }
+
+    /// The first line so far that contains `word`.
+    pub fn line_with(&self, word: &str) -> Option<&str> {
+        self.lines.iter().map(String::as_str).find(|line| line.contains(word))
     }
 
     /// Ends it in good order, and gives all that it has printed.
@@ -156,67 +162,8 @@ impl TestPmd {
     }
 }
 
-impl Counters {
-    /// From lines such as `  RX-packets: 3        RX-missed: 0          RX-bytes:  192`.
-    fn parse(lines: &[String]) -> Self {
-        let words: Vec<&str> = lines.iter().flat_map(|line| line.split_ascii_whitespace()).collect();
-        let number = |name: &str| -> u64 {
-            let mut pairs = words.windows(2).filter_map(|pair| pair.first().zip(pair.get(1)));
-            let value = pairs.find(|(word, _)| word.strip_suffix(':') == Some(name));
-            value.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
-        };
-        let errors = ["RX-missed", "RX-errors", "RX-nombuf", "TX-errors"].map(number);
-        Self {
-            rx: (number("RX-packets"), number("RX-bytes")),
-            tx: (number("TX-packets"), number("TX-bytes")),
-            errors: errors.iter().fold(0, |sum, n| sum.saturating_add(*n)),
-        }
-    }
-}
-
-/// One processor for both of its threads: the one that takes commands sleeps, and the daemon wants the other.
-fn command(dpdk: &Dpdk, spec: &PortSpec, scratch: &Path) -> Command {
+/// Processors that this process may use.
+pub fn processors() -> impl Iterator<Item = usize> {
     let ours = rustix::thread::sched_getaffinity(None).ok();
-    let first = ours.and_then(|set| (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| set.is_set(*cpu))).unwrap_or(0);
-    let mut command = dpdk.command(scratch);
-    command
-        .args(["--lcores", &format!("(0,1)@{first}"), "--no-huge", "-m", "64", "--no-pci", "--file-prefix=e2e"])
-        // Says which of its paths a port takes.
-        .arg("--log-level=pmd.net.virtio.init:info")
-        // One region for the daemon; DPDK's memory is one file for each page without it.
-        .arg("--single-file-segments")
-        .args(&spec.dpdk_arguments);
-    let mut port = std::ffi::OsString::from("net_virtio_user0,path=");
-    port.push(&spec.socket);
-    port.push(format!(",queues=1,queue_size=256,{}", spec.parameters));
-    command.arg("--vdev").arg(port);
-    if let Some((from, to)) = &spec.pcap {
-        let mut port = std::ffi::OsString::from("net_pcap0,rx_pcap=");
-        port.push(from);
-        port.push(",tx_pcap=");
-        port.push(to);
-        command.arg("--vdev").arg(port);
-    }
-    command.args(["--", "-i", "--nb-cores=1", "--txd=256", "--rxd=256", "--burst=32", "--total-num-mbufs=4096"]);
-    // It would throw away what it finds in a queue before it begins.
-    command.arg("--no-flush-rx");
-    if spec.stopped {
-        command.arg("--disable-device-start");
-    }
-    command.args(&spec.arguments);
-    command
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_are_read() {
-        let text = "  RX-packets: 544        RX-missed: 1          RX-bytes:  34816\n  RX-errors: 2\n  RX-nombuf:  3         \n  \
-            TX-packets: 545        TX-errors: 4          TX-bytes:  34880\n\n  Throughput (since last show)\n  Rx-pps: 7";
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        assert_eq!(Counters::parse(&lines), Counters { rx: (544, 34816), tx: (545, 34880), errors: 10 });
-        assert_eq!(Counters::parse(&[]), Counters::default());
-    }
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(move |cpu| ours.as_ref().is_some_and(|set| set.is_set(*cpu)))
 }

@@ -47,6 +47,14 @@ pub enum Error {
         /// What.
         what: &'static str,
     },
+    /// The kernel could not set aside that many huge pages.
+    #[error("{got} huge pages are free, expected {wanted}: memory is used up or in pieces")]
+    HugePages {
+        /// Asked for.
+        wanted: u64,
+        /// Free after that.
+        got: u64,
+    },
     /// A guest kind was booted that was not prepared.
     #[error("{what} is not prepared: name its kind in Workshop::prepare")]
     NotPrepared {
@@ -68,6 +76,14 @@ pub enum Error {
         last: String,
         /// Where the console was kept.
         console: PathBuf,
+    },
+    /// A front end of ours and its back end did not get along.
+    #[error("front end at {socket}: {reason}", socket = socket.display())]
+    Front {
+        /// The socket.
+        socket: PathBuf,
+        /// What the back end lacks, refused or did.
+        reason: String,
     },
     /// A service could not be set up.
     #[error("service {name}: {source}")]

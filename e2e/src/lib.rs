@@ -23,16 +23,20 @@
 //! | [`setup`] | packages, kernels, the agent, all into one folder |
 //! | [`initramfs`] | cpio archive, gzip |
 //! | [`guest`] | boot, result lines, deadline, nothing left behind |
+//! | [`front`] | front ends of our own that only send and receive frames, for measurements |
 //! | [`inprocess`] | the guest that is only a thread: our own driver side with a TCP/IP stack |
+//! | [`cost`] | memory, processor time and descriptors of a process |
 //! | [`daemon`] | the daemon under test |
 //! | [`dpdk`] | DPDK's test program as a front end |
 //! | [`services`] | what the checks talk to when the host end is a real Linux stack |
 //! | [`netns`] | network namespace with a tap and the services in it |
 //! | [`load`] | loads on that tap, and what they cost |
 
+pub mod cost;
 pub mod daemon;
 pub mod dpdk;
 mod error;
+pub mod front;
 pub mod guest;
 pub mod initramfs;
 pub mod inprocess;

@@ -13,7 +13,7 @@
 
 mod support;
 
-use e2e::dpdk::{Counters, Dpdk, PortSpec, TestPmd};
+use e2e::dpdk::{Counters, Dpdk, Pcap, PortSpec, Role, TestPmd, cycles_per_packet};
 use e2e::{Error, HostEnd, Workshop};
 use std::path::{Path, PathBuf};
 use support::{Bed, say, wanted};
@@ -186,7 +186,7 @@ fn compared(row: &Row, bed: &Bed, dpdk: &Dpdk, shop: &Workshop, small: bool) -> 
     let sent = frames();
     write_pcap(&files[0], &sent);
     let mut spec = row.spec(bed.socket());
-    spec.pcap = Some((files[0].clone(), files[1].clone()));
+    spec.pcap = Some(Pcap::Once(files[0].clone(), files[1].clone()));
     // Ports start with a buffer for the longest frame, unless told that several will do; of the two ports only this
     // one can that.
     spec.stopped = true;
@@ -264,6 +264,74 @@ fn serves(row: &Row) {
         }
     }
     println!("{}: {} frames there and back", row.name, tx["frames"]);
+}
+
+/// A port that sends, or takes, as fast as it can. Returns what it has counted, at rest.
+fn driven(pmd: &mut TestPmd, mode: &str, wanted: impl Fn(&Counters) -> bool) -> Counters {
+    pmd.say(&format!("set fwd {mode}")).unwrap();
+    pmd.say("start").unwrap();
+    pmd.until(0, "frames move", wanted).unwrap();
+    pmd.stop().unwrap();
+    pmd.counters(0).unwrap()
+}
+
+/// The host ends that stand in for DPDK's own back end in `cargo xtask dpdk` do their part. What is in a ring when a port
+/// goes is lost.
+#[test]
+fn a_sink_takes_all_and_a_source_gives_as_long_as_there_are_buffers() {
+    if !wanted() {
+        return;
+    }
+    let shop = Workshop::of_repository().unwrap();
+    let Some(dpdk) = dpdk(&shop) else { return };
+    let row = |name| Row {
+        name,
+        packed: true,
+        in_order: true,
+        mergeable: true,
+        vectorized: false,
+        paths: ["packed ring standard Tx", "packed ring mergeable buffer Rx"],
+    };
+    for (net, mode) in [("sink", "txonly"), ("source:mix", "rxonly")] {
+        let row = row(mode);
+        let bed = Bed::new(HostEnd::Bench(net));
+        let log = shop.folder().join(format!("dpdk-{mode}.log"));
+        let mut pmd = TestPmd::start(&dpdk, &row.spec(bed.socket()), &log).unwrap();
+        let counted = driven(&mut pmd, mode, |now| now.tx.0 + now.rx.0 > LOOPED);
+        no_complaints(&pmd.quit().unwrap(), &row.paths);
+        let stats = bed.stop();
+        row.negotiated(&stats);
+        let (tx, rx) = (&stats["pairs"][0]["tx"], &stats["pairs"][0]["rx"]);
+        let [taken, given] = [tx, rx].map(|way| way["frames"].as_u64().unwrap());
+        assert!(taken <= counted.tx.0 && counted.tx.0 <= taken + 256, "{net}: {taken} taken, {counted:?}");
+        assert!(counted.rx.0 <= given && given <= counted.rx.0 + 256, "{net}: {given} given, {counted:?}");
+        assert_eq!(tx["bytes"], taken * 64);
+    }
+}
+
+/// The back end that the daemon is measured beside.
+#[test]
+fn dpdk_serves_dpdk() {
+    if !wanted() {
+        return;
+    }
+    let shop = Workshop::of_repository().unwrap();
+    let Some(dpdk) = dpdk(&shop) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("vhost.sock");
+    let back = PortSpec { role: Role::BackEnd, socket: socket.clone(), ..PortSpec::default() };
+    let mut back = TestPmd::start(&dpdk, &back, &shop.folder().join("dpdk-back.log")).unwrap();
+    let front = PortSpec { socket, parameters: "packed_vq=1".to_owned(), ..PortSpec::default() };
+    let mut front = TestPmd::start(&dpdk, &front, &shop.folder().join("dpdk-front.log")).unwrap();
+    back.say("set fwd rxonly").unwrap();
+    back.say("set record-core-cycles on").unwrap();
+    back.say("start").unwrap();
+    let sent = driven(&mut front, "txonly", |now| now.tx.0 > LOOPED).tx;
+    back.until(0, "all that was sent has come", |now| now.rx == sent).unwrap();
+    let cycles = cycles_per_packet(back.stop().unwrap());
+    assert!(cycles.is_some_and(|cycles| cycles > 0.0), "{cycles:?}");
+    front.quit().unwrap();
+    back.quit().unwrap();
 }
 
 macro_rules! rows {

@@ -153,7 +153,12 @@ impl<D: DeviceRing> Session<'_, D> {
 
     /// Fills the pool, reads the oldest chain, and writes to it.
     fn take(&mut self) {
-        self.chains.fill(&mut self.device).expect("oracle: an honest ring is broken");
+        // Until it brings nothing: how much of it a ring knows of at a time is its format's affair.
+        let mut before = usize::MAX;
+        while before != self.chains.len() {
+            before = self.chains.len();
+            self.chains.fill(&mut self.device).expect("oracle: an honest ring is broken");
+        }
         let view = self.chains.view();
         let Some(chain) = view.chains().first() else { return };
         let mut read = Vec::new();

@@ -174,8 +174,10 @@ where
                 _ => panic!("oracle: a chain from nowhere"),
             }
         }
-        let is_full = filled.is_ok() && self.chains.is_full() && !self.mem.is_unaccounted();
-        if !is_full {
+        // Without another look at the ring it ends only if the pool is full, or if it took all that can be known.
+        let looked = filled.is_err() || self.mem.is_unaccounted();
+        let ends = self.chains.is_full() || self.model.knows_of_no_more(self.chains.len() > before);
+        if looked || !ends {
             match self.model.next() {
                 Next::Empty => {}
                 Next::Chain(_) => panic!("oracle: a chain was left in the ring"),

@@ -107,6 +107,15 @@ impl Model {
         next
     }
 
+    /// True if a device may be sure that there is no other chain to take: a split ring's once it `took` all up to the index
+    /// that it read, a packed ring's while it has every slot.
+    pub(crate) fn knows_of_no_more(&self, took: bool) -> bool {
+        match self.format {
+            Format::Split => took && self.idx == self.avail as u16,
+            Format::Packed => self.broken || self.avail - self.used == u64::from(self.config.size),
+        }
+    }
+
     fn next_split(&mut self) -> Next {
         let size = self.config.size;
         if self.broken {

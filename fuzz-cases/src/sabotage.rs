@@ -4,7 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use virtio_ring::{
     AnyDevice, AnyDriver, ChainFault, ChainSink, DeviceRing, DriverRing, Element, Fault, Format, Front, Full,
-    GuestMemory, Handle, HintError, NotificationData, Notify, QueueConfig, QueueState, RingError, RingMem, Token, Used,
+    GuestAddr, GuestMemory, Handle, HintError, NotificationData, Notify, QueueConfig, QueueState, RingError, RingMem,
+    Token, Used,
 };
 
 use crate::arena::BUFFER;
@@ -85,6 +86,15 @@ impl DeviceRing for Device {
         _done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
     ) -> (usize, Option<Front>) {
         // Every chain goes the general way.
+        (0, if most > 0 { self.front() } else { None })
+    }
+
+    fn accept_singles<const WRITABLE: bool>(
+        &mut self,
+        most: usize,
+        _take: impl FnMut(Token, GuestAddr, u32) -> bool,
+    ) -> (usize, Option<Front>) {
+        // Likewise.
         (0, if most > 0 { self.front() } else { None })
     }
 

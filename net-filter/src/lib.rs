@@ -63,14 +63,14 @@ const ADDR_MASK: u64 = 0xffff_ffff_ffff;
 /// The destination address of a frame as one word, from a single load; `None` if the frame has no whole Ethernet header.
 #[inline]
 fn dst_word(head: &[u8]) -> Option<u64> {
-    let [a, b, c, d, e, f, ..] = *head.first_chunk::<ETHER_LEN>()?;
-    Some(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    let ether = head.first_chunk::<ETHER_LEN>()?;
+    // One load, and a mask for the two bytes behind the address.
+    Some(u64::from_le_bytes(*ether.first_chunk()?) & ADDR_MASK)
 }
 
-/// The source address, likewise.
+/// The source address, likewise, with the type above it.
 #[inline]
 fn src_word(head: &[u8]) -> Option<u64> {
-    let [_, _, _, _, y, z, a, b, c, d, e, f, ..] = *head.first_chunk::<ETHER_LEN>()?;
-    // Loads the two bytes before it as well: one load and a shift.
-    Some(u64::from_le_bytes([y, z, a, b, c, d, e, f]) >> 16)
+    let ether = head.first_chunk::<ETHER_LEN>()?;
+    Some(u64::from_le_bytes(*ether.last_chunk()?))
 }

@@ -77,6 +77,7 @@ impl SpoofCheck {
     #[inline]
     pub fn check(&self, head: &[u8]) -> Option<SpoofReason> {
         match src_word(head) {
+            // The mask also takes off what is no address.
             Some(src) if (src ^ self.own) & self.mask == 0 => None,
             Some(src) if src & 1 == 1 => Some(SpoofReason::Group),
             Some(_) => Some(SpoofReason::Foreign),

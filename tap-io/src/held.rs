@@ -2,6 +2,7 @@
 
 use virtio_net_core::NetHeader;
 use virtio_net_core::backend::{HEAD_LEN, MAX_FRAME, Placed, RxRoom};
+use virtio_net_core::rx::RxFilter;
 use virtio_ring::GuestSlice;
 
 /// Room for one frame, made once.
@@ -53,7 +54,7 @@ impl Held {
     }
 
     /// Offers the frame. `None` if there is none, or not enough room for it still.
-    pub(crate) fn place(&mut self, room: &mut RxRoom<'_>) -> Option<Placed> {
+    pub(crate) fn place<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Option<Placed> {
         let frame = self.room.get(..self.len).filter(|frame| !frame.is_empty())?;
         let placed = room.put(&self.header, frame);
         if placed == Placed::NoRoom {

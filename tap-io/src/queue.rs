@@ -4,7 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use virtio_net_core::backend::{FrameSink, FrameSource, HEAD_LEN, MAX_FRAME, Placed, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{
+    FrameSink, FrameSource, HEAD_LEN, MAX_FRAME, Placed, RxRoom, Supply, Taken, TxBurst, TxFrame,
+};
+use virtio_net_core::rx::RxFilter;
 use virtio_net_core::{BACKEND_HEADER_LEN, NetHeader};
 use virtio_ring::GuestSlice;
 
@@ -188,7 +191,7 @@ impl TapQueue {
     }
 
     /// Reads one frame straight into the room, or into [`Held`] if it does not fit.
-    fn read(&mut self, room: &mut RxRoom<'_>) -> io::Result<Step> {
+    fn read<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Step> {
         let mut step = Step::Dry;
         let Self { fd, header_len, vectors, held, long, stats, .. } = self;
         // Two entries for header and head, one for what does not fit.
@@ -262,16 +265,16 @@ const fn is_final(errno: i32) -> bool {
 }
 
 impl FrameSink for TapQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         let mut taken = Taken::default();
-        for frame in burst {
+        for frame in burst.iter() {
             if self.gone.is_some() {
                 // Nobody will ever take them; left in the ring, they would only block it.
                 taken.count = taken.count.saturating_add(1);
                 taken.failed = taken.failed.saturating_add(1);
                 continue;
             }
-            match self.send(frame) {
+            match self.send(&frame) {
                 Sent::Yes => self.stats.sent = self.stats.sent.wrapping_add(1),
                 Sent::No => taken.failed = taken.failed.saturating_add(1),
                 Sent::Busy => break,
@@ -285,7 +288,11 @@ impl FrameSink for TapQueue {
 impl FrameSource for TapQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, io::Error> {
+    fn at_once(&self) -> usize {
+        MAX_FRAME.saturating_add(MAX_HEADER)
+    }
+
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, io::Error> {
         if let Some(gone) = &mut self.gone {
             let first = !core::mem::replace(&mut gone.reported, true);
             return if first { Err(io::Error::from_raw_os_error(gone.errno)) } else { Ok(Supply::Dry) };

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use virtio_net_core::Features;
-use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst};
+use virtio_net_core::rx::RxFilter;
 
 use crate::config::{ConfigError, UserNetConfig};
 use crate::offload::SUPPORTED;
@@ -113,7 +114,7 @@ impl core::fmt::Debug for UserNetQueue {
 
 impl FrameSink for UserNetQueue {
     /// Takes every frame, always: what cannot be used is dropped and counted.
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         let mut stack = self.shared.stack();
         let failed = stack.submit(burst);
         let waits = stack.waits();
@@ -128,7 +129,7 @@ impl FrameSink for UserNetQueue {
 impl FrameSource for UserNetQueue {
     type Error = Infallible;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, Infallible> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, Infallible> {
         if self.index != 0 {
             return Ok(Supply::Dry);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketSet};
 use smoltcp::time::Instant as StackInstant;
 use smoltcp::wire::{EthernetAddress, IpCidr};
-use virtio_net_core::backend::TxFrame;
+use virtio_net_core::backend::TxBurst;
 use virtio_net_core::{Features, GSO_NONE};
 
 use crate::bytes::array;
@@ -81,9 +81,9 @@ impl Stack {
     }
 
     /// Takes a burst in. Returns how many of the frames were dropped.
-    pub(crate) fn submit(&mut self, burst: &[TxFrame<'_>]) -> usize {
+    pub(crate) fn submit(&mut self, burst: &TxBurst<'_>) -> usize {
         let mut failed = 0_usize;
-        for arrived in burst {
+        for arrived in burst.iter() {
             self.stats.frames_in = self.stats.frames_in.wrapping_add(1);
             self.stats.bytes_in = self.stats.bytes_in.wrapping_add(arrived.len() as u64);
             let mut frame = self.device.rx.take();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use support::raw::{check, udp_payload, udp4, udp6};
 use support::{Guest, all, plain};
 use user_net::{DropReason, Service, UserNet, UserNetConfig};
+use virtio_net_core::backend::TxBurst;
 use virtio_net_core::{Features, GSO_UDP_L4, NEEDS_CSUM, NetHeader};
 
 type Make = fn((u16, u16), &[u8]) -> Vec<u8>;
@@ -178,6 +179,6 @@ fn another_queue_wakes_the_first() {
     assert_eq!(woken.load(Ordering::Relaxed), 1);
     guest.queue = net.queue(0);
     assert_eq!(guest.drain().len(), 1);
-    assert_eq!(guest.queue.submit(&[]).count, 0);
+    assert_eq!(guest.queue.submit(&TxBurst::default()).count, 0);
     assert_eq!(woken.load(Ordering::Relaxed), 1);
 }

@@ -11,7 +11,8 @@
 //!
 //! use vhost_glue::{Device, DeviceConfig, Port, PortQueue, SessionEnd, Stop};
 //! use virtio_net_core::Features;
-//! use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxFrame};
+//! use virtio_net_core::rx::RxFilter;
+//! use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxBurst};
 //!
 //! /// Takes every frame and has none.
 //! struct Null;
@@ -31,14 +32,14 @@
 //! }
 //!
 //! impl FrameSink for Null {
-//!     fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+//!     fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
 //!         Taken { count: burst.len(), failed: 0 }
 //!     }
 //! }
 //!
 //! impl FrameSource for Null {
 //!     type Error = io::Error;
-//!     fn receive(&mut self, _room: &mut RxRoom<'_>) -> io::Result<Supply> {
+//!     fn receive<F: RxFilter + ?Sized>(&mut self, _room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
 //!         Ok(Supply::Dry)
 //!     }
 //! }

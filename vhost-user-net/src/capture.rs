@@ -167,8 +167,8 @@ pub(crate) struct QueueCapture {
 
 impl QueueCapture {
     /// The guest sent these.
-    pub(crate) fn sent(&self, burst: &[TxFrame<'_>]) {
-        for frame in burst {
+    pub(crate) fn sent<'a>(&self, frames: impl Iterator<Item = TxFrame<'a>>) {
+        for frame in frames {
             if self.capture.reserve(frame.len()) {
                 let mut bytes = vec![0; frame.len()];
                 frame.copy_to(&mut bytes);

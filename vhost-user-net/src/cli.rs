@@ -40,6 +40,11 @@ pub(crate) struct Cli {
     ///
     /// null: takes every frame and gives none.
     ///
+    /// sink: the same, but copies every frame whole out of guest memory, as any receiver has to.
+    ///
+    /// source:SIZE: UDP for the guest as fast as it takes it, in frames of 60 to 1514 bytes (without FCS); source:mix is
+    /// 64, 576 and 1500 bytes in equal shares.
+    ///
     /// loopback: gives every frame back, with its MAC addresses swapped.
     #[arg(long, value_name = "KIND", default_value = "user", help_heading = "Host end")]
     pub(crate) net: NetKind,
@@ -126,6 +131,8 @@ pub(crate) enum NetKind {
     Tap(String),
     TapFds { first: RawFd, others: Vec<RawFd> },
     Null,
+    Sink,
+    Source(FrameSize),
     Loopback,
 }
 
@@ -136,11 +143,32 @@ impl FromStr for NetKind {
         match text.split_once(':') {
             None if text == "user" => Ok(Self::User),
             None if text == "null" => Ok(Self::Null),
+            None if text == "sink" => Ok(Self::Sink),
             None if text == "loopback" => Ok(Self::Loopback),
+            Some(("source", size)) => size.parse().map(Self::Source),
             Some(("tap", name)) if !name.is_empty() => Ok(Self::Tap(name.to_owned())),
             Some(("tap-fd", list)) => descriptors(list),
-            _ => Err("expected user, tap:NAME, tap-fd:N[,N...], null or loopback".to_owned()),
+            _ => Err("expected user, tap:NAME, tap-fd:N[,N...], null, sink, source:SIZE or loopback".to_owned()),
         }
+    }
+}
+
+/// Length of the frames that `--net source:SIZE` makes, in bytes from the Ethernet header on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FrameSize {
+    Bytes(u16),
+    Mix,
+}
+
+impl FromStr for FrameSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "mix" {
+            return Ok(Self::Mix);
+        }
+        let bytes = text.parse().ok().filter(|bytes| (60..=1514).contains(bytes));
+        bytes.map(Self::Bytes).ok_or_else(|| format!("{text:?} is no size of frames, expected 60 to 1514 or mix"))
     }
 }
 
@@ -229,10 +257,16 @@ mod tests {
     #[test]
     fn host_ends_have_names() {
         let tap = |name: &str| Ok(NetKind::Tap(name.to_owned()));
-        let wrong = || Err("expected user, tap:NAME, tap-fd:N[,N...], null or loopback".to_owned());
+        let wrong = || Err("expected user, tap:NAME, tap-fd:N[,N...], null, sink, source:SIZE or loopback".to_owned());
         for (text, expected) in [
             ("user", Ok(NetKind::User)),
             ("null", Ok(NetKind::Null)),
+            ("sink", Ok(NetKind::Sink)),
+            ("source:64", Ok(NetKind::Source(FrameSize::Bytes(64)))),
+            ("source:mix", Ok(NetKind::Source(FrameSize::Mix))),
+            ("source:59", Err("\"59\" is no size of frames, expected 60 to 1514 or mix".to_owned())),
+            ("source:", Err("\"\" is no size of frames, expected 60 to 1514 or mix".to_owned())),
+            ("source", wrong()),
             ("loopback", Ok(NetKind::Loopback)),
             ("tap:tap0", tap("tap0")),
             ("tap:a:b", tap("a:b")), // for the tap to refuse

@@ -30,7 +30,7 @@ const REAL_SESSION: Duration = Duration::from_secs(1);
 /// [`DaemonError`], before the first guest is served; nothing is left behind then.
 pub(crate) fn run(cli: &Cli) -> Result<(), DaemonError> {
     // First of all: inherited descriptors are taken over by number, and nothing may have got that number.
-    let mut host = HostEnd::open(&cli.net, cli.queues, cli.mtu)?;
+    let mut host = HostEnd::open(&cli.net, cli.queues, cli.mac, cli.mtu)?;
     check_cpus(cli.pin.as_ref())?;
     let stop = stop_on_signals()?;
     // A front end that cuts its memory file short must not take the guests after it along.

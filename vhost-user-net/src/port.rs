@@ -2,6 +2,9 @@
 
 mod loopback;
 mod null;
+mod sink;
+mod slots;
+mod source;
 mod tap;
 mod user;
 
@@ -9,15 +12,19 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use net_filter::MacAddr;
 use vhost_glue::{Port, PortQueue};
 use virtio_net_core::Features;
-use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxBurst};
+use virtio_net_core::rx::RxFilter;
 
 use crate::capture::{Capture, QueueCapture};
-use crate::cli::NetKind;
+use crate::cli::{FrameSize, NetKind};
 use crate::error::DaemonError;
 use loopback::LoopbackQueue;
 use null::NullQueue;
+use sink::SinkQueue;
+use source::SourceQueue;
 pub(crate) use tap::TapPort;
 use user::{UserPort, UserQueue};
 
@@ -34,20 +41,24 @@ enum Kind {
     User(UserPort),
     Tap(TapPort),
     Null,
+    Sink,
+    Source { size: FrameSize, to: MacAddr },
     Loopback,
 }
 
 impl HostEnd {
-    /// Opens what `net` names, for so many queue pairs.
+    /// Opens what `net` names, for so many queue pairs of the guest with the address `mac`.
     ///
     /// # Errors
     /// [`DaemonError`]; nothing is left open then.
-    pub(crate) fn open(net: &NetKind, pairs: u16, mtu: Option<u16>) -> Result<Self, DaemonError> {
+    pub(crate) fn open(net: &NetKind, pairs: u16, mac: MacAddr, mtu: Option<u16>) -> Result<Self, DaemonError> {
         let kind = match net {
             NetKind::User => Kind::User(UserPort::new(mtu)?),
             NetKind::Tap(name) => Kind::Tap(TapPort::open(name, pairs)?),
             NetKind::TapFds { first, others } => Kind::Tap(TapPort::inherit(*first, others, pairs)?),
             NetKind::Null => Kind::Null,
+            NetKind::Sink => Kind::Sink,
+            NetKind::Source(size) => Kind::Source { size: *size, to: mac },
             NetKind::Loopback => Kind::Loopback,
         };
         Ok(Self { kind, pairs, capture: None })
@@ -62,7 +73,7 @@ impl HostEnd {
     pub(crate) fn mtu(&self) -> Option<u16> {
         match &self.kind {
             Kind::Tap(tap) => tap.mtu(),
-            Kind::User(_) | Kind::Null | Kind::Loopback => None,
+            Kind::User(_) | Kind::Null | Kind::Sink | Kind::Source { .. } | Kind::Loopback => None,
         }
     }
 }
@@ -75,7 +86,7 @@ impl Port for HostEnd {
             Kind::User(_) => UserPort::features(),
             Kind::Tap(tap) => tap.features(),
             // Whatever the guest knows to send is as good as anything else.
-            Kind::Null => Features::HOST_OFFLOADS,
+            Kind::Null | Kind::Sink | Kind::Source { .. } => Features::HOST_OFFLOADS,
             // A frame goes back as it came: complete.
             Kind::Loopback => Features::empty(),
         }
@@ -90,6 +101,8 @@ impl Port for HostEnd {
             Kind::User(user) => user.start(acked, pairs).into_iter().map(AnyQueue::User).collect(),
             Kind::Tap(tap) => tap.start(acked, pairs)?.into_iter().map(|q| AnyQueue::Tap(Box::new(q))).collect(),
             Kind::Null => (0..pairs).map(|_| AnyQueue::Null(NullQueue)).collect(),
+            Kind::Sink => (0..pairs).map(|_| AnyQueue::Sink(SinkQueue::new())).collect(),
+            Kind::Source { size, to } => (0..pairs).map(|_| AnyQueue::Source(SourceQueue::new(*size, *to))).collect(),
             Kind::Loopback => (0..pairs).map(|_| AnyQueue::Loopback(LoopbackQueue::new())).collect(),
         };
         let with_capture = |inner| HostQueue { inner, capture: self.capture.as_ref().map(Capture::queue) };
@@ -100,7 +113,7 @@ impl Port for HostEnd {
         if let Kind::Tap(tap) = &mut self.kind {
             tap.stop(queues.into_iter().filter_map(|queue| match queue.inner {
                 AnyQueue::Tap(queue) => Some(*queue),
-                AnyQueue::User(_) | AnyQueue::Null(_) | AnyQueue::Loopback(_) => None,
+                _ => None,
             }));
         }
     }
@@ -118,34 +131,40 @@ enum AnyQueue {
     User(UserQueue),
     Tap(Box<tap_io::TapQueue>),
     Null(NullQueue),
+    Sink(SinkQueue),
+    Source(SourceQueue),
     Loopback(LoopbackQueue),
 }
 
 impl AnyQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         match self {
             Self::User(queue) => queue.submit(burst),
             Self::Tap(queue) => queue.submit(burst),
             Self::Null(queue) => queue.submit(burst),
+            Self::Sink(queue) => queue.submit(burst),
+            Self::Source(queue) => queue.submit(burst),
             Self::Loopback(queue) => queue.submit(burst),
         }
     }
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         match self {
             Self::User(queue) => queue.receive(room),
             Self::Tap(queue) => queue.receive(room),
             Self::Null(queue) => queue.receive(room),
+            Self::Sink(queue) => queue.receive(room),
+            Self::Source(queue) => queue.receive(room),
             Self::Loopback(queue) => queue.receive(room),
         }
     }
 }
 
 impl FrameSink for HostQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         let taken = self.inner.submit(burst);
         if let Some(capture) = &mut self.capture {
-            capture.sent(burst.get(..taken.count).unwrap_or(burst));
+            capture.sent(burst.iter().take(taken.count));
         }
         taken
     }
@@ -154,7 +173,7 @@ impl FrameSink for HostQueue {
 impl FrameSource for HostQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         match &mut self.capture {
             Some(capture) => self.inner.receive(&mut room.watched(capture)),
             None => self.inner.receive(room),
@@ -168,14 +187,15 @@ impl PortQueue for HostQueue {
         match &self.inner {
             AnyQueue::User(queue) => queue.poll_fd(),
             AnyQueue::Tap(queue) => Some(queue.as_fd()),
-            AnyQueue::Null(_) | AnyQueue::Loopback(_) => None,
+            // A source has frames whenever the guest has buffers, and it is the guest that tells of those.
+            AnyQueue::Null(_) | AnyQueue::Sink(_) | AnyQueue::Source(_) | AnyQueue::Loopback(_) => None,
         }
     }
 
     fn next_wake(&self) -> Option<Duration> {
         match &self.inner {
             AnyQueue::User(queue) => queue.next_wake(),
-            AnyQueue::Tap(_) | AnyQueue::Null(_) | AnyQueue::Loopback(_) => None,
+            _ => None,
         }
     }
 
@@ -186,7 +206,7 @@ impl PortQueue for HostQueue {
                 queue.clear();
                 Ok(())
             }
-            AnyQueue::User(_) | AnyQueue::Null(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 }

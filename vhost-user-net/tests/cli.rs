@@ -34,7 +34,8 @@ fn bad_values_are_refused_with_one_line_and_nothing_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
     for (arguments, expected) in [
-        (&["--net", "bridge"][..], "'bridge' for '--net <KIND>': expected user, tap:NAME, tap-fd:N[,N...], null or"),
+        (&["--net", "bridge"][..], "'bridge' for '--net <KIND>': expected user, tap:NAME, tap-fd:N[,N...], null,"),
+        (&["--net", "source:20"], "\"20\" is no size of frames, expected 60 to 1514 or mix"),
         (&["--net", "tap-fd:x"], "\"x\" is no descriptor, expected a number"),
         (&["--net", "tap-fd:4,4"], "descriptor 4 is named twice"),
         (&["--queues", "0"], "'0' for '--queues <N>': 0 is not in 1..=64"),

@@ -3,9 +3,10 @@
 //! A back end sees bursts, not one frame at a time, and reaches guest memory itself: a tap writes a frame with one
 //! `writev` straight from the guest's buffers and reads one straight into them.
 
-use virtio_ring::GuestSlice;
+use virtio_ring::{GuestSlice, View};
 
 use crate::header::NetHeader;
+use crate::rx::RxFilter;
 pub use crate::rx::room::{Placed, RxRoom};
 
 /// Bytes of a frame that are copied to the host before anything looks at them.
@@ -85,13 +86,82 @@ pub struct Taken {
     pub failed: usize,
 }
 
+/// Frames from the guest, in the order in which it sent them. Each is put together when it is asked for, so that a sink
+/// pays for what it looks at. The default is none at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TxBurst<'a> {
+    pub(crate) view: View<'a>,
+    /// Beside each chain of the view, what the host knows of it.
+    pub(crate) fronts: &'a [Front],
+    pub(crate) header_len: usize,
+    /// Chains that are frames to send.
+    pub(crate) count: usize,
+}
+
+/// What is kept of a chain on the host, in lines of its own.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Front {
+    /// A copy of the frame's head, or of the whole frame.
+    pub(crate) head: [u8; HEAD_LEN],
+    /// What may leave of the header, if that is more than [`NetHeader::NONE`].
+    pub(crate) header: NetHeader,
+    pub(crate) mark: Mark,
+}
+
+impl Front {
+    pub(crate) const NONE: Self = Self { head: [0; HEAD_LEN], header: NetHeader::NONE, mark: Mark::BadChain };
+}
+
+/// What a chain of a burst is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mark {
+    /// A complete frame.
+    Plain,
+    /// A frame with a header.
+    Offload,
+    /// A chain that broke a rule.
+    BadChain,
+    /// No frame, or one that its header is not true of.
+    BadFrame,
+    /// What the filter does not let out.
+    Filtered,
+}
+
+impl<'a> TxBurst<'a> {
+    /// How many frames.
+    #[must_use]
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a sink is never offered nothing")]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// The frames.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = TxFrame<'a>> + Clone + use<'a> {
+        let (view, header_len) = (self.view, self.header_len);
+        view.chains().iter().zip(self.fronts).filter_map(move |(chain, front)| {
+            let header = match front.mark {
+                Mark::Plain => NetHeader::NONE,
+                Mark::Offload => front.header,
+                Mark::BadChain | Mark::BadFrame | Mark::Filtered => return None,
+            };
+            let len = (chain.readable_len() as usize).wrapping_sub(header_len); // checked where it was marked
+            let head = front.head.get(..len).unwrap_or(&front.head);
+            let skip = header_len.wrapping_add(head.len());
+            Some(TxFrame { header, head, segs: view.readable(chain), skip, len })
+        })
+    }
+}
+
 /// Where the guest's frames go.
 pub trait FrameSink {
     /// Takes frames from the front of the burst: all of them, or as many as there is room for now.
     ///
     /// A frame that can never be sent is taken and counted in [`Taken::failed`]; taking fewer than there are means
     /// *busy*: the pump stops and comes again when the embedder says that there is room.
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken;
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken;
 }
 
 /// What a [`FrameSource`] has left.
@@ -108,11 +178,19 @@ pub trait FrameSource {
     /// Why nothing more can be had from this source.
     type Error;
 
+    /// Bytes of room, headers included, that [`receive`](Self::receive) wants to find if there are buffers for that: what the
+    /// longest frame takes that comes by [`RxRoom::read_with`], which cuts off what does not fit. 0, the default, for sources
+    /// that [`put`](RxRoom::put) frames and keep what has no room yet.
+    #[inline]
+    fn at_once(&self) -> usize {
+        0
+    }
+
     /// Places frames until the room is full or the source is dry.
     ///
     /// A frame whose placing answered [`Placed::NoRoom`] is still the source's: it offers it first the next time.
     ///
     /// # Errors
     /// A fault of the source itself, not of a frame. What was placed before it counts.
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, Self::Error>;
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, Self::Error>;
 }

@@ -11,14 +11,14 @@
 //! bad frame or chain is counted and given back, a broken ring is an error of the pump.
 //!
 //! ```
-//! use virtio_net_core::backend::{FrameSink, Taken, TxFrame};
+//! use virtio_net_core::backend::{FrameSink, Taken, TxBurst};
 //! use virtio_net_core::{Features, NetConfig, NetDevice, tx::TxPump};
 //! use virtio_ring::{DriverRing, Element, GuestAddr, HeapMemory, QueueConfig, SplitDevice, SplitDriver};
 //!
 //! struct Wire(Vec<usize>);
 //! impl FrameSink for Wire {
-//!     fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
-//!         self.0.extend(burst.iter().map(TxFrame::len));
+//!     fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
+//!         self.0.extend(burst.iter().map(|frame| frame.len()));
 //!         Taken { count: burst.len(), failed: 0 }
 //!     }
 //! }

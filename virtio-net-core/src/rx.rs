@@ -11,6 +11,9 @@ use room::Filled;
 
 /// Most chains that are accepted ahead: enough for the longest frame in buffers of 128 bytes.
 const DEPTH: usize = 512;
+/// Chains that are accepted ahead as long as no frame needs more: a burst and another one. What is fetched long before it is
+/// used is gone from the cache by then.
+const AHEAD: usize = 64;
 
 /// Counters of a receive queue. All wrap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -69,6 +72,7 @@ pub struct RxOutcome<E> {
 pub struct RxPump<M> {
     chains: Chains<M>,
     format: RxFormat,
+    plain_len: usize,
     filled: Filled,
     stats: RxStats,
 }
@@ -79,7 +83,8 @@ impl<M: GuestMemory> RxPump<M> {
     pub fn new(mem: M, size: u16, format: RxFormat) -> Self {
         let depth = DEPTH.min(size.into()).max(1);
         Self {
-            chains: Chains::new(mem, depth),
+            chains: Chains::to_write(mem, depth),
+            plain_len: format.plain_len(),
             format,
             filled: Filled::with_capacity(depth),
             stats: RxStats::default(),
@@ -101,27 +106,35 @@ impl<M: GuestMemory> RxPump<M> {
     ///
     /// # Errors
     /// [`RingError`] when the driver broke the ring. What was delivered before is published.
-    pub fn pump<R: DeviceRing, S: FrameSource>(
+    pub fn pump<R: DeviceRing, S: FrameSource, F: RxFilter + ?Sized>(
         &mut self,
         ring: &mut R,
         source: &mut S,
-        filter: &mut dyn RxFilter,
+        filter: &mut F,
         budget: u64,
     ) -> Result<RxOutcome<S::Error>, (RingError, Notify)> {
         let before = self.stats.frames;
         let mut error = None;
         let mut fault = None;
+        let mut most = AHEAD;
         let stop = loop {
+            let held = self.chains.len();
             // A broken ring gives nothing new; what is held already can still be used.
-            fault = fault.or(self.chains.fill(ring).err());
+            fault = fault.or(self.chains.fill_to(ring, most).err());
+            let grew = self.chains.len() > held;
             if self.chains.is_empty() {
-                break self.short_of(ring);
+                break self.short();
+            }
+            if most < DEPTH && self.lacks(source.at_once()) {
+                most = DEPTH;
+                continue;
             }
             let supply = self.receive(source, filter).unwrap_or_else(|e| {
                 error = Some(e);
                 Supply::Dry
             });
-            let used = self.complete(ring);
+            let used = self.chains.complete(ring, &self.filled);
+            self.filled.clear();
             if supply == Supply::Dry {
                 break RxStop::Dry;
             }
@@ -129,7 +142,11 @@ impl<M: GuestMemory> RxPump<M> {
                 break RxStop::Budget;
             }
             if used == 0 {
-                break self.short_of(ring);
+                // The next frame is longer than all that is held.
+                if most == DEPTH && !grew {
+                    break self.short();
+                }
+                most = DEPTH;
             }
         };
         let notify = ring.flush();
@@ -142,35 +159,36 @@ impl<M: GuestMemory> RxPump<M> {
         }
     }
 
+    /// True if what is held has not so many bytes in all.
+    #[inline]
+    fn lacks(&self, bytes: usize) -> bool {
+        bytes > 0 && self.format.mergeable && {
+            let view = self.chains.view();
+            view.chains().iter().fold(0_usize, |n, chain| n.saturating_add(chain.writable_len() as usize)) < bytes
+        }
+    }
+
     /// Why there are not enough buffers.
-    fn short_of<R: DeviceRing>(&self, ring: &R) -> RxStop {
-        // A pool that is full did not look for more.
-        if !self.chains.is_full() && ring.missing().is_some() { RxStop::Missing } else { RxStop::NoBuffers }
+    const fn short(&self) -> RxStop {
+        if self.chains.is_waiting() { RxStop::Missing } else { RxStop::NoBuffers }
     }
 
     #[inline]
-    fn receive<S: FrameSource>(&mut self, source: &mut S, filter: &mut dyn RxFilter) -> Result<Supply, S::Error> {
+    fn receive<S: FrameSource, F: RxFilter + ?Sized>(
+        &mut self,
+        source: &mut S,
+        filter: &mut F,
+    ) -> Result<Supply, S::Error> {
         let mut room = RxRoom {
             view: self.chains.view(),
             complete: self.chains.is_full(),
             format: self.format,
+            plain_len: self.plain_len,
             filter,
             stats: &mut self.stats,
             filled: &mut self.filled,
             watch: None,
         };
         source.receive(&mut room)
-    }
-
-    /// Completes what was filled; returns how many chains.
-    #[inline]
-    fn complete<R: DeviceRing>(&mut self, ring: &mut R) -> usize {
-        let used = self.filled.len();
-        for written in self.filled.drain(..) {
-            if let Some(token) = self.chains.pop() {
-                ring.complete(token, written);
-            }
-        }
-        used
     }
 }

@@ -1,21 +1,17 @@
 //! The way from the guest: frames from the transmit ring to a back end.
 
+mod look;
+
 use alloc::boxed::Box;
 
-use smallvec::SmallVec;
-use virtio_ring::{Chain, Chains, DeviceRing, GuestMemory, GuestSlice, Notify, RingError, View};
+use virtio_ring::{Chains, DeviceRing, GuestMemory, Notify, RingError};
 
-use crate::backend::{FrameSink, HEAD_LEN, MAX_FRAME, Taken, TxFrame};
-use crate::header::{BACKEND_HEADER_LEN, NetHeader};
+use crate::backend::{FrameSink, Front, Mark, Taken, TxBurst};
 use crate::offload::TxOffloads;
+use look::Looked;
 
 /// Most frames that a back end is offered at once.
 pub const BURST: usize = 64;
-
-/// Shortest frame: an Ethernet header.
-const MIN_FRAME: usize = 14;
-/// Longest header: with a hash.
-const MAX_HEADER: usize = 20;
 
 /// Decides which frames a guest may send, by the host copy of their first bytes.
 pub trait TxFilter {
@@ -56,7 +52,7 @@ pub struct TxStats {
 /// Why a transmit pump stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TxStop {
-    /// The driver has made nothing more available.
+    /// The driver had made nothing more available when its index was read.
     Empty,
     /// The next chain waits for a translation: see [`DeviceRing::missing`] for what to ask for, and do not arm the ring
     /// but sleep until the answer. Only with a memory that translates later.
@@ -78,17 +74,6 @@ pub struct TxOutcome {
     pub stop: TxStop,
 }
 
-/// Header and head of one frame, copied to the host.
-type Front = [u8; MAX_HEADER + HEAD_LEN];
-
-/// Why a chain is not a frame to send.
-#[derive(Clone, Copy)]
-enum Reject {
-    Chain,
-    Frame,
-    Filter,
-}
-
 /// Moves frames from one transmit queue to a back end.
 #[derive(Debug)]
 pub struct TxPump<M> {
@@ -104,7 +89,7 @@ impl<M: GuestMemory> TxPump<M> {
     pub fn new(mem: M, format: TxFormat) -> Self {
         Self {
             chains: Chains::new(mem, BURST),
-            fronts: Box::new([[0; MAX_HEADER + HEAD_LEN]; BURST]),
+            fronts: Box::new([Front::NONE; BURST]),
             format,
             stats: TxStats::default(),
         }
@@ -125,11 +110,11 @@ impl<M: GuestMemory> TxPump<M> {
     ///
     /// # Errors
     /// [`RingError`] when the driver broke the ring. What was taken before is published.
-    pub fn pump<R: DeviceRing, S: FrameSink>(
+    pub fn pump<R: DeviceRing, S: FrameSink, F: TxFilter + ?Sized>(
         &mut self,
         ring: &mut R,
         sink: &mut S,
-        filter: &mut dyn TxFilter,
+        filter: &mut F,
         budget: u64,
     ) -> Result<TxOutcome, (RingError, Notify)> {
         let mut taken = 0_u64;
@@ -138,7 +123,7 @@ impl<M: GuestMemory> TxPump<M> {
             fault = fault.or(self.chains.fill(ring).err());
             let held = self.chains.len();
             if held == 0 {
-                break if ring.missing().is_some() { TxStop::Missing } else { TxStop::Empty };
+                break self.short();
             }
             let done = self.burst(ring, sink, filter);
             taken = taken.saturating_add(done as u64);
@@ -147,6 +132,10 @@ impl<M: GuestMemory> TxPump<M> {
             }
             if taken >= budget {
                 break TxStop::Budget;
+            }
+            if held < BURST {
+                // What the driver has added since is for the next time: its index is read once a burst.
+                break self.short();
             }
         };
         let notify = ring.flush();
@@ -158,6 +147,11 @@ impl<M: GuestMemory> TxPump<M> {
         }
     }
 
+    /// Why there was no more.
+    const fn short(&self) -> TxStop {
+        if self.chains.is_waiting() { TxStop::Missing } else { TxStop::Empty }
+    }
+
     /// Consumes every available chain without sending it: a ring that is started but disabled.
     ///
     /// # Errors
@@ -165,7 +159,7 @@ impl<M: GuestMemory> TxPump<M> {
     pub fn discard<R: DeviceRing>(&mut self, ring: &mut R, budget: u64) -> Result<TxOutcome, (RingError, Notify)> {
         struct Nothing;
         impl FrameSink for Nothing {
-            fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+            fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
                 Taken { count: burst.len(), failed: burst.len() }
             }
         }
@@ -179,95 +173,48 @@ impl<M: GuestMemory> TxPump<M> {
     }
 
     /// Offers what is held to the sink; returns how many chains were completed.
+    ///
+    /// In stages, each a loop over the burst: by now all chains are walked and what they point to is on its way here; then
+    /// headers and heads are copied and looked at; then the sink has its turn.
     #[inline]
-    fn burst<R: DeviceRing, S: FrameSink>(&mut self, ring: &mut R, sink: &mut S, filter: &mut dyn TxFilter) -> usize {
+    fn burst<R: DeviceRing, S: FrameSink, F: TxFilter + ?Sized>(
+        &mut self,
+        ring: &mut R,
+        sink: &mut S,
+        filter: &mut F,
+    ) -> usize {
         let view = self.chains.view();
         let held = view.chains().len();
-        let mut frames: SmallVec<[TxFrame<'_>; BURST]> = SmallVec::new();
-        let mut rejects = [None; BURST];
-        for ((chain, front), reject) in view.chains().iter().zip(self.fronts.iter_mut()).zip(&mut rejects) {
-            match frame(&view, chain, front, &self.format) {
-                Ok(frame) if filter.permits(frame.head) => frames.push(frame),
-                Ok(_) => *reject = Some(Reject::Filter),
-                Err(broken) => *reject = Some(broken),
-            }
-        }
-        let took = if frames.is_empty() { Taken::default() } else { sink.submit(&frames) };
-        let good = took.count.min(frames.len());
-        let bytes = frames.iter().take(good).fold(0_u64, |n, f| n.wrapping_add(f.len as u64));
-        drop(frames);
+        let Looked { count, bytes } = look::look(&view, &mut *self.fronts, &self.format, filter);
+        let burst = TxBurst { view, fronts: &*self.fronts, header_len: self.format.header_len, count };
+        let took = if count == 0 { Taken::default() } else { sink.submit(&burst) };
+        let good = took.count.min(count);
+        let bytes = if good == count { bytes } else { look::bytes_of(&burst, good) };
         self.stats.failed = self.stats.failed.wrapping_add(took.failed as u64);
         self.stats.frames = self.stats.frames.wrapping_add(good.saturating_sub(took.failed) as u64);
         self.stats.bytes = self.stats.bytes.wrapping_add(bytes);
-        let mut left = good;
-        let mut done = 0_usize;
-        for reject in rejects.iter().take(held) {
-            match reject {
-                None if left == 0 => break,
-                None => left = left.wrapping_sub(1),
-                Some(reject) => self.count(*reject),
-            }
-            if let Some(token) = self.chains.pop() {
-                // The device writes nothing to a transmit chain.
-                ring.complete(token, 0);
-            }
-            done = done.wrapping_add(1);
-        }
-        done
+        let done = if good == count && count == held { held } else { self.pass(held, good) };
+        // The device writes nothing to a transmit chain.
+        self.chains.complete_unwritten(ring, done)
     }
 
+    /// How many chains of a burst are done with if the sink took the first `left` of its frames; counts the others among
+    /// them.
     #[cold]
-    fn count(&mut self, reject: Reject) {
-        let counter = match reject {
-            Reject::Chain => &mut self.stats.bad_chains,
-            Reject::Frame => &mut self.stats.bad_frames,
-            Reject::Filter => &mut self.stats.filtered,
-        };
-        *counter = counter.wrapping_add(1);
-    }
-}
-
-/// Copies header and head to `front` and checks them.
-#[inline]
-fn frame<'a>(view: &View<'a>, chain: &Chain, front: &'a mut Front, format: &TxFormat) -> Result<TxFrame<'a>, Reject> {
-    if chain.is_faulty() {
-        return Err(Reject::Chain);
-    }
-    let total = chain.readable_len() as usize;
-    let len = total.wrapping_sub(format.header_len);
-    if total < format.header_len || !(MIN_FRAME..=MAX_FRAME).contains(&len) {
-        return Err(Reject::Frame);
-    }
-    let segs = view.readable(chain);
-    let head_len = len.min(HEAD_LEN);
-    let copied = gather(segs, front.get_mut(..total.min(format.header_len.wrapping_add(HEAD_LEN))).unwrap_or_default());
-    // Behind a header of ten bytes the last two of these are the frame's: they are not looked at.
-    let header = front.first_chunk::<BACKEND_HEADER_LEN>().map_or(NetHeader::NONE, NetHeader::from_bytes);
-    let head = front.get(format.header_len..).and_then(|f| f.get(..head_len)).unwrap_or_default();
-    let header = format.offloads.check(header, head, len).map_err(|_| Reject::Frame)?;
-    Ok(TxFrame { header, head, segs, skip: copied, len })
-}
-
-/// Copies the first bytes of the segments until `to` is full.
-#[inline]
-fn gather(segs: &[GuestSlice<'_>], to: &mut [u8]) -> usize {
-    // Most frames are one segment, or their head is.
-    match segs.first() {
-        Some(seg) if seg.len() >= to.len() => seg.read(to),
-        _ => gather_wide(segs, to),
-    }
-}
-
-#[inline(never)]
-fn gather_wide(segs: &[GuestSlice<'_>], mut to: &mut [u8]) -> usize {
-    let mut copied = 0_usize;
-    for seg in segs {
-        if to.is_empty() {
-            break;
+    fn pass(&mut self, held: usize, mut left: usize) -> usize {
+        for (done, front) in self.fronts.iter().take(held).enumerate() {
+            let counter = match front.mark {
+                Mark::Plain | Mark::Offload if left == 0 => return done,
+                Mark::Plain | Mark::Offload => {
+                    left = left.wrapping_sub(1);
+                    continue;
+                }
+                Mark::BadChain => &mut self.stats.bad_chains,
+                Mark::BadFrame => &mut self.stats.bad_frames,
+                Mark::Filtered => &mut self.stats.filtered,
+            };
+            *counter = counter.wrapping_add(1);
         }
-        let n = seg.read(to);
-        copied = copied.saturating_add(n);
-        to = to.get_mut(n..).unwrap_or_default();
+        held
     }
-    copied
 }

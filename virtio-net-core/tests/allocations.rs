@@ -52,7 +52,7 @@ struct Lengths {
 const LENGTHS: [usize; 7] = [60, 1514, 64, 9000, 65_000, 60, 3000];
 impl FrameSource for Lengths {
     type Error = Infallible;
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, Infallible> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, Infallible> {
         while self.left > 0 {
             match room.put(&NetHeader::NONE, &self.bytes[..LENGTHS[self.next % LENGTHS.len()]]) {
                 Placed::Delivered => (self.next, self.left) = (self.next + 1, self.left - 1),

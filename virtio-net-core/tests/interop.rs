@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use virtio_drivers::device::net::VirtIONetRaw;
 use virtio_drivers::transport::{DeviceStatus, DeviceType, InterruptStatus, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
-use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst};
 use virtio_net_core::rx::{RxFilter, RxPump};
 use virtio_net_core::tx::{TxFilter, TxPump};
 use virtio_net_core::{Features, NetHeader, rx_format, tx_format};
@@ -124,8 +124,8 @@ impl RxFilter for Open {
 
 struct Wire<'a>(&'a mut Vec<Vec<u8>>);
 impl FrameSink for Wire<'_> {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
-        for frame in burst {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
+        for frame in burst.iter() {
             let mut bytes = vec![0; frame.len()];
             assert_eq!(frame.copy_to(&mut bytes), bytes.len());
             assert_eq!(frame.header, NetHeader::NONE);
@@ -138,7 +138,7 @@ impl FrameSink for Wire<'_> {
 struct Inbox<'a>(&'a mut VecDeque<Vec<u8>>);
 impl FrameSource for Inbox<'_> {
     type Error = Infallible;
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, Infallible> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, Infallible> {
         while let Some(frame) = self.0.front() {
             if room.put(&NetHeader::NONE, frame) == Placed::NoRoom {
                 return Ok(Supply::More);

@@ -5,7 +5,7 @@ use core::convert::Infallible;
 
 use net_filter::{MacAddr, MacFilter};
 use virtio_net_core::backend::{FrameSource, Placed, RxRoom, Supply};
-use virtio_net_core::rx::{RxFormat, RxPump};
+use virtio_net_core::rx::{RxFilter, RxFormat, RxPump};
 use virtio_net_core::{
     DATA_VALID, Features, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM, NetHeader, rx_format,
 };
@@ -19,7 +19,7 @@ struct One<'f>(NetHeader, &'f [u8], Option<Placed>);
 impl FrameSource for One<'_> {
     type Error = Infallible;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, Infallible> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, Infallible> {
         self.2 = Some(room.put(&self.0, self.1));
         Ok(Supply::Dry)
     }

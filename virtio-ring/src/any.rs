@@ -190,6 +190,14 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
         either!(self, ring => ring.singles(sink, most, done))
     }
 
+    fn accept_singles<const WRITABLE: bool>(
+        &mut self,
+        most: usize,
+        take: impl FnMut(Token, GuestAddr, u32) -> bool,
+    ) -> (usize, Option<Front>) {
+        either!(self, ring => ring.accept_singles::<WRITABLE>(most, take))
+    }
+
     fn note(&mut self, fault: ChainFault) -> bool {
         either!(self, ring => ring.note(fault))
     }
@@ -204,6 +212,10 @@ impl<A: RingMem> DeviceRing for AnyDevice<A> {
 
     fn complete(&mut self, token: Token, written: u32) {
         either!(self, ring => ring.complete(token, written));
+    }
+
+    fn complete_each(&mut self, chains: impl Iterator<Item = (Token, u32)>) {
+        either!(self, ring => ring.complete_each(chains));
     }
 
     fn publish(&mut self) {

@@ -63,6 +63,14 @@ impl Front {
         Token::new(self.head, 1, Descriptor::from_words(self.words).flags & WRITE != 0)
     }
 
+    /// Address and length of the chain's only element, if it is one direct descriptor of a buffer to be written, or read.
+    #[inline]
+    pub(crate) const fn plain<const WRITABLE: bool>(&self) -> Option<(GuestAddr, u32)> {
+        let d = Descriptor::from_words(self.words);
+        let flags = if WRITABLE { WRITE } else { 0 };
+        if d.flags & (NEXT | INDIRECT | WRITE) == flags { Some((GuestAddr(d.addr), d.len)) } else { None }
+    }
+
     /// The chain's only element, if it is one direct descriptor. Such a chain breaks no rule that binds several.
     #[inline]
     pub(crate) const fn single(&self) -> Option<Element> {

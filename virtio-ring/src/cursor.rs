@@ -30,6 +30,12 @@ impl Cursor {
         self.0 = self.0.wrapping_add(n as u32);
     }
 
+    /// `n` further on.
+    #[inline]
+    pub(crate) const fn ahead(self, n: u32) -> Self {
+        Self(self.0.wrapping_add(n))
+    }
+
     #[inline]
     pub(crate) const fn sub(&mut self, n: u16) {
         self.0 = self.0.wrapping_sub(n as u32);

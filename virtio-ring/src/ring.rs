@@ -226,6 +226,16 @@ pub trait DeviceRing: Sized {
         done: &mut impl FnMut(&mut S, Option<ChainFault>) -> u32,
     ) -> (usize, Option<Front>);
 
+    /// Accepts up to `most` chains of one direct descriptor, of buffers to be written or read, in one loop, as long as `take`
+    /// wants them: the fast part of [`Chains::fill`](crate::Chains::fill). How many, and the chain that ended that, if one
+    /// did: it has another shape, or `take` answered false.
+    #[doc(hidden)]
+    fn accept_singles<const WRITABLE: bool>(
+        &mut self,
+        most: usize,
+        take: impl FnMut(Token, GuestAddr, u32) -> bool,
+    ) -> (usize, Option<Front>);
+
     /// Shows the chain behind `front` to `sink`: the second half of [`peek`](Self::peek). The chain, and whether it is
     /// faulty; `None` if the driver broke the ring, or if a translation is missing.
     #[doc(hidden)]
@@ -280,6 +290,15 @@ pub trait DeviceRing: Sized {
     /// the chain, from its first writable byte on without a gap. In order (`VIRTIO_F_IN_ORDER`) chains are completed as they
     /// were accepted, the oldest first: [`Reorder`](crate::Reorder) sees to it for back ends that finish otherwise.
     fn complete(&mut self, token: Token, written: u32);
+
+    /// Completes each of these: [`complete`](Self::complete) in one loop, whose positions stay in registers. If the iterator
+    /// panics, the ring has to be reset.
+    #[inline]
+    fn complete_each(&mut self, chains: impl Iterator<Item = (Token, u32)>) {
+        for (token, written) in chains {
+            self.complete(token, written);
+        }
+    }
 
     /// Makes every completed chain visible at once, and says whether the driver wants a call for them:
     /// [`publish`](Self::publish) and [`notify`](Self::notify).

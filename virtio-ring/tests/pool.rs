@@ -118,8 +118,15 @@ impl Session {
     }
 
     fn fill(&mut self) {
-        let held = self.chains.fill(&mut self.device).unwrap();
-        assert!((self.held.len()..=self.depth).contains(&held));
+        // Each time it takes what it knows of, and looks for more only if that is nothing.
+        let mut held = self.chains.len();
+        loop {
+            let now = self.chains.fill(&mut self.device).unwrap();
+            assert!((held..=self.depth).contains(&now));
+            if std::mem::replace(&mut held, now) == now {
+                break;
+            }
+        }
         while self.held.len() < held {
             self.held.push_back(self.available.pop_front().unwrap());
         }

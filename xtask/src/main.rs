@@ -1,9 +1,13 @@
-//! The commands of this repository: `cargo xtask demo`, `fuzz`, `rings`, `tap` and `test`.
+//! The commands of this repository: `cargo xtask demo`, `dpdk`, `fuzz`, `guests`, `rings`, `tap` and `test`.
 
 mod demo;
+mod dpdk;
 mod fuzz;
+mod guests;
 mod interrupt;
+mod release;
 mod rings;
+mod round_trips;
 mod tap;
 mod test;
 
@@ -32,6 +36,8 @@ Examples:
   cargo xtask demo --net tap            a real Linux stack behind a tap (root)
   cargo xtask test                      everything that continuous integration runs
   cargo xtask rings --quick             the ring lab, a rough look: layouts and baselines side by side
+  cargo xtask dpdk --quick              DPDK's own back end and ours behind the same front end, a rough look
+  cargo xtask guests --quick            what one daemon costs with 1, 10 and 100 guests
   cargo xtask tap --quick               a tap, our daemon beside QEMU's own card: CPU time for a frame (root)
   cargo xtask fuzz --minutes 10         every fuzz target for ten minutes";
 
@@ -59,6 +65,20 @@ enum Task {
         #[arg(long)]
         with_ringtest: bool,
     },
+    /// Measures DPDK's own vhost back end and our daemon behind the same front end, DPDK's virtio-user, in turn.
+    ///
+    /// Fetches DPDK from Debian without installing it. Prints rates, ratios and how far they lie apart, and leaves
+    /// report.json and report.html in target/dpdk. Wants two cores that do nothing else, and root for huge pages. A
+    /// full run takes some 20 minutes.
+    Dpdk(dpdk::Options),
+    /// Measures what one daemon costs as its guests become more: memory, start, idle processor time, throughput.
+    ///
+    /// The guests are front ends in this process, 1 to 1000 of them, and some that are a Linux kernel of their own. Prints a
+    /// table, and leaves report.json in target/guests-cost. Wants two cores that do nothing else.
+    Guests(guests::Options),
+    /// Measures round trips of single frames with DPDK's vhost port and with the daemon, in turn.
+    #[command(hide = true)]
+    RoundTrips(round_trips::Options),
     /// Measures a tap: our daemon beside QEMU's own card, the same guest on the same tap.
     ///
     /// UDP of 1500 bytes and TCP, each way: frames and bits a second, and the processor time that they cost. Guests are booted
@@ -134,6 +154,9 @@ fn main() -> ExitCode {
     let done = interrupt::listen().map_err(Failure::from).and_then(|()| match cli.command {
         Task::Demo { guest, net } => demo::run(guest.kind()?, net, Path::new(ROOT)),
         Task::Rings { options, with_ringtest } => rings::run(&options, with_ringtest, Path::new(ROOT)),
+        Task::Dpdk(options) => dpdk::run(&options, Path::new(ROOT)),
+        Task::Guests(options) => guests::run(&options, Path::new(ROOT)),
+        Task::RoundTrips(options) => round_trips::run(&options, Path::new(ROOT)),
         Task::Tap(options) => tap::run(&options, Path::new(ROOT)),
         Task::Test => test::run(Path::new(ROOT)),
         Task::Fuzz(options) => fuzz::run(&options, Path::new(ROOT)),

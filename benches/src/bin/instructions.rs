@@ -62,6 +62,7 @@ fn run() -> Result<(), Box<dyn Error>> {
 fn count(case: &Case, count: u32) -> Result<u64, Box<dyn Error>> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(case.within.map(|functions| format!("--toggle-collect={functions}")))
         .arg(std::env::current_exe()?)
         .args(["--run", case.name, &count.to_string()])
         .output()?;

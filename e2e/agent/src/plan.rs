@@ -70,6 +70,8 @@ checks! {
     /// Rings of `size` entries, both of them, or as long as they can be if it is 0. A driver resets its queues for
     /// that one by one (`RING_RESET`); without that the line is a remark. Value: entries.
     Resize = "resize",
+    /// Nothing for `secs` seconds, so that somebody can look at what an idle guest costs its host.
+    Idle = "idle",
     /// The kernel's counters of the interface. Value: its errors, both ways.
     Counters = "counters",
     /// UDP to the host for `secs` seconds, `size` bytes each, as fast as they go. Nobody reads or answers them. Value:
@@ -130,9 +132,13 @@ impl Step {
     pub fn limit(&self) -> Duration {
         let default = match self.check {
             Check::FileUp | Check::FileDown => 120,
-            Check::TcpUp | Check::TcpDown | Check::UdpUp | Check::UdpDown | Check::UdpFlood | Check::UdpSink => {
-                self.seconds().as_secs().saturating_add(15)
-            }
+            Check::TcpUp
+            | Check::TcpDown
+            | Check::UdpUp
+            | Check::UdpDown
+            | Check::UdpFlood
+            | Check::UdpSink
+            | Check::Idle => self.seconds().as_secs().saturating_add(15),
             _ => 30,
         };
         Duration::from_secs(self.parameter("limit", default))
@@ -184,14 +190,15 @@ impl Plan {
         Self { interface: "eth0".to_owned(), steps }
     }
 
-    /// Every check once but [`Check::Resize`], which most devices cannot, and loads, which check nothing: `secs` seconds for each throughput figure and `mib` MiB for each file.
+    /// Every check once but [`Check::Resize`], which most devices cannot, [`Check::Idle`], and loads, which check nothing:
+    /// `secs` seconds for each throughput figure and `mib` MiB for each file.
     pub fn standard(secs: u64, mib: u64) -> Self {
         let step = |check: &Check| match check {
             Check::TcpUp | Check::TcpDown | Check::UdpUp | Check::UdpDown => Step::new(*check).with("secs", secs),
             Check::FileUp | Check::FileDown => Step::new(*check).with("mib", mib),
             _ => Step::new(*check),
         };
-        let left_out = [Check::Resize, Check::UdpFlood, Check::UdpSink];
+        let left_out = [Check::Resize, Check::Idle, Check::UdpFlood, Check::UdpSink];
         Self::new(Check::ALL.iter().filter(|c| !left_out.contains(c)).map(step).collect())
     }
 

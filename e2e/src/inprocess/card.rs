@@ -1,7 +1,7 @@
 //! The network card: our driver on two rings, split or packed, between the device side and the TCP/IP stack's frame queues.
 
-use super::link::{Link, RX, TX};
-use super::memory::{BASE, Mapping};
+use crate::front::link::{Config, Link, RX, TX};
+use crate::front::memory::{BASE, Mapping, Memory};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,8 @@ const WANTED: Features = Features::VERSION_1
 /// See the module.
 pub(super) struct Card {
     link: Link,
-    driver: NetDriver<AnyDriver<MappedArea<Arc<Mapping>>>, super::memory::Memory>,
+    config: Config,
+    driver: NetDriver<AnyDriver<MappedArea<Arc<Mapping>>>, Memory>,
     /// What the device side takes, in terms of a receiver.
     towards: Features,
     dropped: u64,
@@ -46,7 +47,8 @@ impl Card {
     /// Connects to the device side and starts both rings: packed ones if they are offered and `packed` says so.
     pub(super) fn plug(socket: &Path, packed: bool) -> Result<Self, String> {
         let wanted = if packed { WANTED.union(Features::RING_PACKED) } else { WANTED };
-        let mut link = Link::connect(socket, wanted)?;
+        let mut link = Link::connect(socket, wanted, true)?;
+        let config = link.config.ok_or("the device side was not asked for its config space")?;
         let acked = link.acked;
         let format = format(acked);
         let (event_idx, in_order) = (acked.contains(Features::RING_EVENT_IDX), acked.contains(Features::IN_ORDER));
@@ -55,7 +57,7 @@ impl Card {
         let [rx, tx] = [rx, tx].map(|queue| QueueConfig { event_idx, in_order, ..queue });
         let plan = BufferPlan { base: end, rx: RING, tx: TX_BUFFERS, tx_frame: LONGEST };
         let rings = usize::try_from(end.0.saturating_sub(BASE.0)).map_err(|e| e.to_string())?;
-        let len = NetDriver::<AnyDriver<MappedArea<()>>, super::memory::Memory>::memory_len(&plan, acked);
+        let len = NetDriver::<AnyDriver<MappedArea<()>>, Memory>::memory_len(&plan, acked);
         let len = rings.saturating_add(len).next_multiple_of(1 << 21);
         let mapping = Mapping::new(len).map_err(|e| format!("guest memory: {e}"))?;
         let memory = Mapping::memory(&mapping).map_err(|e| e.to_string())?;
@@ -63,7 +65,7 @@ impl Card {
         let (rx_ring, tx_ring) = (ring(&rx)?, ring(&tx)?);
         let driver = NetDriver::new(memory.clone(), rx_ring, tx_ring, &plan, acked).map_err(|e| e.to_string())?;
         link.start(&mapping, [&rx, &tx], format.start())?;
-        let mut card = Self { link, driver, towards: towards_host(acked), dropped: 0 };
+        let mut card = Self { link, config, driver, towards: towards_host(acked), dropped: 0 };
         card.notify()?;
         Ok(card)
     }
@@ -74,8 +76,8 @@ impl Card {
     }
 
     /// What the config space said.
-    pub(super) fn config(&self) -> super::link::Config {
-        self.link.config
+    pub(super) fn config(&self) -> Config {
+        self.config
     }
 
     /// The MTU of the config space, or that of Ethernet.

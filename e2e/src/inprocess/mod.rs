@@ -5,16 +5,12 @@
 //!
 //! | part | what |
 //! |---|---|
-//! | `memory` | guest memory: a sealed memory file |
-//! | `link` | vhost-user messages, kicks and calls |
 //! | `card` | rings and buffers, frames to and from the stack |
 //! | `stack` | smoltcp, its sockets, the loop |
 //! | `checks` | what is measured |
 
 mod card;
 mod checks;
-mod link;
-mod memory;
 mod stack;
 
 use crate::Error;

@@ -15,11 +15,16 @@ const PROGRAM: &str = "dpdk-testpmd";
 /// The package with the program.
 const PACKAGE: &str = "dpdk-dev";
 /// First part of the names of packages with drivers that the program does not depend on by itself.
-const DRIVER_PACKAGES: [&str; 2] = ["librte-net-virtio", "librte-net-pcap"];
+const DRIVER_PACKAGES: [&str; 3] = ["librte-net-virtio", "librte-net-vhost", "librte-net-pcap"];
 /// First part of the names of the drivers' files, in the order of loading.
-const DRIVERS: [&str; 4] =
-    ["librte_bus_vdev.so", "librte_mempool_ring.so", "librte_net_virtio.so", "librte_net_pcap.so"];
-const WHY: &str = "DPDK as a front end of the daemon";
+const DRIVERS: [&str; 5] = [
+    "librte_bus_vdev.so",
+    "librte_mempool_ring.so",
+    "librte_net_virtio.so",
+    "librte_net_vhost.so",
+    "librte_net_pcap.so",
+];
+const WHY: &str = "DPDK as a front end of the daemon, and as a back end beside it";
 
 /// The program, ready to be started.
 #[derive(Clone, Debug)]
@@ -38,17 +43,7 @@ impl Dpdk {
             return Ok(Self { program: PROGRAM.into(), libraries: Vec::new(), drivers: Vec::new() });
         }
         let root = packages.unpack_dpdk(say)?;
-        let mut libraries = Vec::new();
-        let mut drivers = Vec::new();
-        for folder in ["usr/lib", "lib"].map(|f| root.join(f)) {
-            collect(&folder, &mut libraries, &mut drivers)?;
-        }
-        let driver = |prefix: &&str| {
-            let found = drivers.iter().filter(|name| name.to_string_lossy().starts_with(prefix));
-            // The link without the minor number, where there is one.
-            found.min_by_key(|name| name.len()).cloned()
-        };
-        let drivers = DRIVERS.iter().filter_map(driver).collect();
+        let (libraries, drivers) = libraries(&root)?;
         Ok(Self { program: root.join("usr/bin").join(PROGRAM), libraries, drivers })
     }
 
@@ -68,6 +63,21 @@ impl Dpdk {
         }
         command
     }
+}
+
+/// Folders with libraries below `root`, and the files of the [`DRIVERS`] that are there.
+fn libraries(root: &Path) -> Result<(Vec<PathBuf>, Vec<OsString>), Error> {
+    let (mut folders, mut names) = (Vec::new(), Vec::new());
+    for folder in ["usr/lib", "lib"].map(|f| root.join(f)) {
+        collect(&folder, &mut folders, &mut names)?;
+    }
+    let driver = |prefix: &&str| {
+        let found = names.iter().filter(|name| name.to_string_lossy().starts_with(prefix));
+        // The link without the minor number, where there is one.
+        found.min_by_key(|name| name.len()).cloned()
+    };
+    let drivers = DRIVERS.iter().filter_map(driver).collect();
+    Ok((folders, drivers))
 }
 
 /// Folders at or below this one that have shared libraries, and the names of those.
@@ -93,7 +103,8 @@ impl Packages {
     /// folder, which is returned.
     fn unpack_dpdk(&mut self, say: Say<'_>) -> Result<PathBuf, Error> {
         let (target, partial) = (self.folder.join("dpdk"), self.folder.join("dpdk.partial"));
-        if target.is_dir() {
+        // One that an earlier version of this fetched may lack a driver.
+        if target.is_dir() && libraries(&target)?.1.len() == DRIVERS.len() {
             return Ok(target);
         }
         say(&format!("fetching {PACKAGE} and its libraries: {WHY}"));
@@ -107,6 +118,9 @@ impl Packages {
             }
             download(&with_libraries(wanted)?, &partial)
         })?;
+        if target.is_dir() {
+            fs::remove_dir_all(&target).map_err(Error::file(&target))?;
+        }
         unpack_all(&partial, &target)?;
         Ok(target)
     }

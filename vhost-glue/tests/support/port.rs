@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rustix::event::{EventfdFlags, eventfd};
 use vhost_glue::{Port, PortQueue};
-use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst};
+use virtio_net_core::rx::RxFilter;
 use virtio_net_core::{Features, NetHeader};
 
 /// What a test can see of the port.
@@ -65,9 +66,9 @@ impl MirrorQueue {
 }
 
 impl FrameSink for MirrorQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         let count = burst.len().min(ROOM - self.frames.len());
-        for frame in &burst[..count] {
+        for frame in burst.iter().take(count) {
             let mut bytes = vec![0; frame.len()];
             assert_eq!(frame.copy_to(&mut bytes), bytes.len());
             let (to, rest) = bytes.split_at_mut(6);
@@ -85,7 +86,7 @@ impl FrameSink for MirrorQueue {
 impl FrameSource for MirrorQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         assert!(self.active, "asked for frames while off");
         while let Some((header, frame)) = self.frames.front() {
             if room.put(header, frame) == Placed::NoRoom {

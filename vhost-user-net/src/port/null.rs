@@ -2,14 +2,15 @@
 
 use std::io;
 
-use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxBurst};
+use virtio_net_core::rx::RxFilter;
 
 /// Takes every frame and gives none.
 #[derive(Debug)]
 pub(super) struct NullQueue;
 
 impl FrameSink for NullQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         Taken { count: burst.len(), failed: 0 }
     }
 }
@@ -17,7 +18,7 @@ impl FrameSink for NullQueue {
 impl FrameSource for NullQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, _room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, _room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         Ok(Supply::Dry)
     }
 }

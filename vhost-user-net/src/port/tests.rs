@@ -4,12 +4,15 @@
 mod guest;
 
 use virtio_net_core::NetHeader;
+use virtio_net_core::backend::HEAD_LEN;
+use virtio_net_core::rx::RxStop;
 
 use super::*;
 use crate::capture;
 use crate::capture::tests::read_back;
 use guest::{Guest, pattern};
 
+const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const MERGING: Features = Features::VERSION_1.union(Features::MRG_RXBUF);
 
 /// A frame from 02::01 to `to`.
@@ -25,7 +28,7 @@ fn reflected(sent: &[u8]) -> Vec<u8> {
 }
 
 fn started(kind: &NetKind) -> (HostEnd, HostQueue) {
-    let mut host = HostEnd::open(kind, 1, None).unwrap();
+    let mut host = HostEnd::open(kind, 1, MAC, None).unwrap();
     let queue = host.start(MERGING, 1).unwrap().remove(0);
     (host, queue)
 }
@@ -35,7 +38,7 @@ fn a_loopback_gives_every_frame_back_and_a_capture_sees_both() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.pcapng");
     let (sink, writer) = capture::start(&path).unwrap();
-    let mut host = HostEnd::open(&NetKind::Loopback, 1, None).unwrap();
+    let mut host = HostEnd::open(&NetKind::Loopback, 1, MAC, None).unwrap();
     host.capture_to(sink);
     let mut queue = host.start(MERGING, 1).unwrap().remove(0);
     let mut guest = Guest::new(256, MERGING);
@@ -102,6 +105,55 @@ fn null_takes_all_and_gives_nothing() {
     }
     guest.pump_tx(&mut queue);
     assert_eq!((guest.tx_pump.stats().frames, guest.pump_rx(&mut queue).frames), (200, 0));
+}
+
+#[test]
+fn a_sink_copies_what_it_takes() {
+    let mut sink = SinkQueue::new();
+    let mut guest = Guest::new(256, MERGING);
+    // More frames than there are buffers.
+    for (i, len) in [14, 60, 128, 129, 576, 1514, 2304].into_iter().cycle().take(300).enumerate() {
+        let bytes = frame([0xff; 6], len, i as u8);
+        assert!(guest.driver.send(&NetHeader::NONE, &bytes).unwrap());
+        guest.pump_tx(&mut sink);
+        let rest = bytes.get(HEAD_LEN..).unwrap_or_default();
+        assert!(rest.is_empty() || sink.last()[..rest.len()] == *rest, "frame {i} of {len} bytes");
+    }
+    // What is longer than a buffer comes around, to the last byte.
+    let bytes = frame([0xff; 6], 65_589, 7);
+    assert!(guest.driver.send(&NetHeader::NONE, &bytes).unwrap());
+    guest.pump_tx(&mut sink);
+    let begin = HEAD_LEN + (bytes.len() - HEAD_LEN) / slots::SLOT * slots::SLOT;
+    assert_eq!(sink.last()[..bytes.len() - begin], bytes[begin..]);
+    assert_eq!((guest.tx_pump.stats().frames, guest.tx_pump.stats().failed), (301, 0));
+    assert_eq!(guest.pump_rx(&mut sink).frames, 0);
+}
+
+#[test]
+fn a_source_fills_every_buffer_and_then_waits() {
+    let kinds = [FrameSize::Bytes(64), FrameSize::Bytes(1500), FrameSize::Mix];
+    for (size, lengths) in kinds.into_iter().zip([&[64][..], &[1500], &[64, 576, 1500]]) {
+        let (_host, mut queue) = started(&NetKind::Source(size));
+        assert!(queue.poll_fd().is_none() && queue.next_wake().is_none(), "nothing but buffers wakes a source");
+        let mut guest = Guest::new(256, MERGING);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..10 {
+            let outcome = guest.pump_rx(&mut queue);
+            assert_eq!((outcome.frames, outcome.stop), (256, RxStop::NoBuffers));
+            assert_eq!(guest.pump_rx(&mut queue).stop, RxStop::NoBuffers, "until the guest posts buffers");
+            while let Some((header, bytes)) = guest.driver.receive().unwrap() {
+                assert_eq!((header.flags, &bytes[..6], &bytes[12..14]), (0, &MAC.0[..], &[8, 0][..]));
+                let said = u16::from_be_bytes([bytes[16], bytes[17]]);
+                assert_eq!(usize::from(said) + 14, bytes.len(), "the length in the IP header");
+                seen.insert(bytes.len());
+            }
+        }
+        assert!(seen.iter().eq(lengths), "{seen:?}");
+        // It takes what the guest sends.
+        assert!(guest.driver.send(&NetHeader::NONE, &frame([0xff; 6], 60, 1)).unwrap());
+        guest.pump_tx(&mut queue);
+        assert_eq!((guest.tx_pump.stats().frames, guest.tx_pump.stats().failed), (1, 0));
+    }
 }
 
 #[test]

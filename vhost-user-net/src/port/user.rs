@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use user_net::{UserNet, UserNetConfig, UserNetQueue};
 use virtio_net_core::Features;
-use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, RxRoom, Supply, Taken, TxBurst};
+use virtio_net_core::rx::RxFilter;
 
 use crate::error::DaemonError;
 
@@ -65,7 +66,7 @@ impl UserQueue {
 }
 
 impl FrameSink for UserQueue {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         self.inner.submit(burst)
     }
 }
@@ -73,7 +74,7 @@ impl FrameSink for UserQueue {
 impl FrameSource for UserQueue {
     type Error = io::Error;
 
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> io::Result<Supply> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         if let Some(event) = &self.answers {
             // Before the frames are looked at: what comes later makes it readable again.
             let _ = rustix::io::read(event, &mut [0_u8; 8]);

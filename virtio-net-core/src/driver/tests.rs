@@ -8,7 +8,7 @@ use std::vec::Vec;
 use virtio_ring::{GuestAddr, HeapMemory, MappedArea, QueueConfig, QueueState, SplitDevice, SplitDriver};
 
 use super::{BufferPlan, NetDriver};
-use crate::backend::{FrameSink, FrameSource, HEAD_LEN, MAX_FRAME, Placed, RxRoom, Supply, Taken, TxFrame};
+use crate::backend::{FrameSink, FrameSource, HEAD_LEN, MAX_FRAME, Placed, RxRoom, Supply, Taken, TxBurst};
 use crate::rx::{RxFilter, RxFormat, RxPump, RxStop};
 use crate::tx::{TxFilter, TxFormat, TxPump, TxStop};
 use crate::{Features, NetHeader, TxOffloads};
@@ -33,9 +33,9 @@ struct Mirror {
     limit: usize,
 }
 impl FrameSink for Mirror {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
         let count = burst.len().min(self.limit.saturating_sub(self.frames.len()));
-        for frame in &burst[..count] {
+        for frame in burst.iter().take(count) {
             let mut bytes = std::vec![0; frame.len()];
             assert_eq!(frame.copy_to(&mut bytes), frame.len());
             assert_eq!(frame.head(), &bytes[..frame.len().min(HEAD_LEN)]);
@@ -46,7 +46,7 @@ impl FrameSink for Mirror {
 }
 impl FrameSource for Mirror {
     type Error = Infallible;
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, Infallible> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, Infallible> {
         while let Some(frame) = self.frames.pop_front() {
             match room.put(&NetHeader::NONE, &frame) {
                 Placed::Delivered => {}

@@ -1,7 +1,7 @@
 //! V301 to V3xx: what a guest posts for receiving.
 
 use virtio_net_core::backend::{FrameSource, HEAD_LEN, MAX_FRAME, Placed, RxRoom, Supply};
-use virtio_net_core::rx::{RxPump, RxStop};
+use virtio_net_core::rx::{RxFilter, RxPump, RxStop};
 use virtio_net_core::{Features, GSO_TCPV4, NEEDS_CSUM, NetHeader, rx_format};
 use virtio_ring::{DeviceRing, RingError};
 
@@ -336,7 +336,7 @@ fn v316_partly_used_pools_of_long_chains_fill_up_again() {
 struct Cut(Vec<u8>, Option<Placed>);
 impl FrameSource for Cut {
     type Error = ();
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, ()> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, ()> {
         self.1 = room.read_with(|_header, head, rest| {
             let n = self.0.len().min(HEAD_LEN);
             head[..n].copy_from_slice(&self.0[..n]);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ops::Range;
 
-use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst};
 use virtio_net_core::rx::RxFilter;
 use virtio_net_core::tx::TxFilter;
 use virtio_net_core::{Features, NetHeader};
@@ -100,8 +100,8 @@ impl RxFilter for Open {
 #[derive(Default)]
 pub(crate) struct Wire(pub(crate) Vec<(NetHeader, Vec<u8>)>);
 impl FrameSink for Wire {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
-        for frame in burst {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
+        for frame in burst.iter() {
             let mut bytes = vec![0; frame.len()];
             assert_eq!(frame.copy_to(&mut bytes), bytes.len());
             self.0.push((frame.header, bytes));
@@ -120,7 +120,7 @@ impl Inbox {
 }
 impl FrameSource for Inbox {
     type Error = Infallible;
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, Infallible> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, Infallible> {
         while let Some((header, frame)) = self.0.front() {
             if room.put(header, frame) == Placed::NoRoom {
                 return Ok(Supply::More);

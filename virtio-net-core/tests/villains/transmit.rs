@@ -1,6 +1,6 @@
 //! V201 to V2xx: what a guest sends.
 
-use virtio_net_core::backend::{FrameSink, MAX_FRAME, Taken, TxFrame};
+use virtio_net_core::backend::{FrameSink, MAX_FRAME, Taken, TxBurst};
 use virtio_net_core::tx::{TxFilter, TxPump, TxStop};
 use virtio_net_core::{Features, GSO_TCPV4, GSO_UDP_L4, NEEDS_CSUM, NetHeader, tx_format};
 use virtio_ring::{Notify, QueueState, RingError, SplitDevice};
@@ -274,7 +274,7 @@ fn v211_headers_that_are_not_true() {
 /// Takes as many as it says, and claims what it wants.
 struct Claims(Vec<Taken>);
 impl FrameSink for Claims {
-    fn submit(&mut self, _burst: &[TxFrame<'_>]) -> Taken {
+    fn submit(&mut self, _burst: &TxBurst<'_>) -> Taken {
         self.0.pop().unwrap_or_default()
     }
 }
@@ -300,8 +300,8 @@ fn v212_a_back_end_that_is_busy_or_lies() {
 /// The guest adds a frame for every one that is taken.
 struct Producer<'a>(&'a mut Rig, u64);
 impl FrameSink for Producer<'_> {
-    fn submit(&mut self, burst: &[TxFrame<'_>]) -> Taken {
-        for _ in burst {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
+        for _ in burst.iter() {
             self.0.offer(&[(BUFFER, 100, 0)]);
             self.1 += 1;
             assert!(self.1 < 10_000, "the pump does not come back");

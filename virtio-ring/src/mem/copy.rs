@@ -13,7 +13,10 @@
 #[inline]
 pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
     // `rep movsb` starts slowly and needs a few hundred bytes to pay; below, 16 bytes at a time.
-    if len <= 16 {
+    if len > 32 && len <= 64 {
+        // SAFETY: the caller's contract, and the length as asked for.
+        unsafe { line(to, from, len) }
+    } else if len <= 16 {
         // SAFETY: the caller's contract; `len <= 16`.
         unsafe { small(to, from, len) }
     } else if len < REP_FROM {
@@ -60,6 +63,33 @@ unsafe fn small(to: *mut u8, from: *const u8, len: usize) {
         pair!(w, "2", "word", reg, ":x");
     } else if len == 1 {
         pair!(b, "1", "byte", reg_byte, "");
+    }
+}
+
+/// 33 to 64 bytes, as the shortest frames have: two moves from either end.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline]
+unsafe fn line(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: with 32 bytes from either end every move stays inside of the `len` bytes of either side.
+    unsafe {
+        core::arch::asm!(
+            "movups {a}, [{from}]",
+            "movups {b}, [{from} + 16]",
+            "movups {c}, [{from} + {len} - 32]",
+            "movups {d}, [{from} + {len} - 16]",
+            "movups [{to}], {a}",
+            "movups [{to} + 16], {b}",
+            "movups [{to} + {len} - 32], {c}",
+            "movups [{to} + {len} - 16], {d}",
+            from = in(reg) from,
+            to = in(reg) to,
+            len = in(reg) len,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            options(nostack, preserves_flags)
+        );
     }
 }
 
@@ -130,6 +160,78 @@ unsafe fn rep(to: *mut u8, from: *const u8, len: usize) {
             inout("rsi") from => _,
             options(nostack, preserves_flags)
         );
+    }
+}
+
+/// A hint that the line at `at` is going to be read. Any address will do: one that is not mapped is ignored.
+#[inline]
+pub(crate) fn prefetch(at: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a hint, which neither reads nor faults as far as the program can tell.
+    unsafe {
+        core::arch::asm!("prefetcht0 byte ptr [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = at;
+}
+
+/// A hint that the line at `at` is going to be written.
+#[inline]
+pub(crate) fn prefetch_write(at: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: as in `prefetch`; processors without this instruction take it for one that does nothing.
+    unsafe {
+        core::arch::asm!("prefetchw byte ptr [{at}]", at = in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = at;
+}
+
+/// Eight bytes at `at`, in memory order.
+///
+/// # Safety
+/// Eight bytes are readable at `at`.
+#[inline]
+pub(crate) unsafe fn load64(at: *const u8) -> u64 {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let value: u64;
+        // SAFETY: the caller's contract.
+        unsafe {
+            core::arch::asm!("mov {value}, qword ptr [{at}]", at = in(reg) at, value = lateout(reg) value,
+                options(nostack, preserves_flags, readonly));
+        }
+        value
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    {
+        let mut bytes = [0; 8];
+        // SAFETY: the caller's contract.
+        unsafe { copy(bytes.as_mut_ptr(), at, 8) };
+        u64::from_ne_bytes(bytes)
+    }
+}
+
+/// Stores twelve bytes at `at`, `low` first, each as it is in memory.
+///
+/// # Safety
+/// Twelve bytes are writable at `at`.
+#[inline]
+pub(crate) unsafe fn store96(at: *mut u8, low: u64, high: u32) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: the caller's contract.
+    unsafe {
+        core::arch::asm!("mov qword ptr [{at}], {low}", "mov dword ptr [{at} + 8], {high:e}", at = in(reg) at,
+            low = in(reg) low, high = in(reg) high, options(nostack, preserves_flags));
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    {
+        let mut bytes = [0; 12];
+        let (front, back) = bytes.split_at_mut(8);
+        front.copy_from_slice(&low.to_ne_bytes());
+        back.copy_from_slice(&high.to_ne_bytes());
+        // SAFETY: the caller's contract.
+        unsafe { copy(at, bytes.as_ptr(), 12) };
     }
 }
 

@@ -5,6 +5,9 @@ use core::marker::PhantomData;
 
 use super::copy;
 
+/// Bytes of a cacheline.
+const LINE: usize = 64;
+
 /// A run of guest bytes that is contiguous in host memory.
 ///
 /// The guest may change the bytes at any time, so no Rust reference to them is ever made: they are copied in or
@@ -75,6 +78,45 @@ impl<'m> GuestSlice<'m> {
         Self { ptr: self.ptr, len: bytes.min(self.len), mem: PhantomData }
     }
 
+    /// Asks the processor for the first bytes, which are going to be read. Changes nothing but what that takes.
+    #[inline]
+    pub fn prefetch(&self) {
+        copy::prefetch(self.ptr);
+        copy::prefetch(self.ptr.wrapping_add(LINE));
+    }
+
+    /// Asks the processor for the first bytes, which are going to be written.
+    #[inline]
+    pub fn prefetch_write(&self) {
+        copy::prefetch_write(self.ptr);
+        copy::prefetch_write(self.ptr.wrapping_add(LINE));
+    }
+
+    /// The eight bytes from byte `at` on, as a little-endian number; `None` if there are not that many.
+    #[inline]
+    #[must_use]
+    pub fn load64(&self, at: usize) -> Option<u64> {
+        let end = at.checked_add(size_of::<u64>())?;
+        if end > self.len {
+            return None;
+        }
+        // SAFETY: eight bytes from `at` on are inside of the run, which is mapped (contract of `new`).
+        Some(u64::from_le(unsafe { copy::load64(self.ptr.wrapping_add(at)) }))
+    }
+
+    /// Stores twelve bytes at the front: the header of most frames, in two stores. False, and nothing, if there are not
+    /// that many.
+    #[inline]
+    #[must_use]
+    pub fn store96(&self, low: u64, high: u32) -> bool {
+        if self.len < 12 {
+            return false;
+        }
+        // SAFETY: twelve bytes are mapped (contract of `new`); writable as in `write`.
+        unsafe { copy::store96(self.ptr, low.to_le(), high.to_le()) };
+        true
+    }
+
     /// Copies bytes out of guest memory until either side ends; returns how many.
     #[inline]
     pub fn read(&self, to: &mut [u8]) -> usize {
@@ -83,6 +125,15 @@ impl<'m> GuestSlice<'m> {
         // so the two do not overlap.
         unsafe { copy::copy(to.as_mut_ptr(), self.ptr, n) };
         n
+    }
+
+    /// Copies bytes out of guest memory until either side ends; returns what was copied.
+    #[inline]
+    pub fn read_front<'t, const N: usize>(&self, to: &'t mut [u8; N]) -> &'t [u8] {
+        let n = self.len.min(N);
+        // SAFETY: as in `read`.
+        unsafe { copy::copy(to.as_mut_ptr(), self.ptr, n) };
+        to.get(..n).unwrap_or_default()
     }
 
     /// Copies bytes into guest memory until either side ends; returns how many.

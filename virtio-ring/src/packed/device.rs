@@ -7,7 +7,7 @@ use super::place::{self, Place};
 use crate::chain::{Descriptor, Front, INDIRECT, NEXT, WRITE, Walk};
 use crate::cursor::Cursor;
 use crate::error::{ChainFault, Fault, RingError};
-use crate::mem::{GuestMemory, RingMem};
+use crate::mem::{GuestAddr, GuestMemory, RingMem};
 use crate::notification::{HintError, NotificationData};
 use crate::protocol::{self, Side, Unasked};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
@@ -356,6 +356,60 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
         } else {
             self.serve_singles::<false, S>(sink, most, done)
         }
+    }
+
+    #[inline]
+    fn accept_singles<const WRITABLE: bool>(
+        &mut self,
+        most: usize,
+        mut take: impl FnMut(Token, GuestAddr, u32) -> bool,
+    ) -> (usize, Option<Front>) {
+        let (layout, size) = (self.layout.view(), self.layout.size());
+        let mut at = self.next_avail;
+        let most = most.min(self.limit.get().saturating_sub(self.held.get()).into());
+        let (mut count, mut other) = (0, None);
+        // What an earlier look missed is not what this one finds.
+        self.chain_fault = None;
+        'burst: while count < most {
+            // Up to the end of the ring there is nothing to wrap.
+            let straight = most.min(count.wrapping_add(at.left(size).into())); // far below 2^32
+            while count < straight {
+                let tail = layout.tail(at);
+                if !tail.is_avail_plain::<WRITABLE>(at) {
+                    if tail.is_avail(at) {
+                        other = Some(Front { head: tail.id(), words: tail.words(layout.addr(at)) });
+                    }
+                    break 'burst;
+                }
+                let addr = layout.addr(at);
+                if !take(Token::new(tail.id(), 1, WRITABLE), GuestAddr(addr), tail.len()) {
+                    other = Some(Front { head: tail.id(), words: tail.words(addr) });
+                    break 'burst;
+                }
+                at = at.ahead();
+                count = count.wrapping_add(1); // below `most`
+            }
+            at = at.around(size);
+        }
+        self.next_avail = at.around(size);
+        self.held.add(count as u16); // at most the size
+        (count, other)
+    }
+
+    #[inline]
+    fn complete_each(&mut self, chains: impl Iterator<Item = (Token, u32)>) {
+        if self.in_order {
+            return chains.for_each(|(token, written)| self.complete(token, written));
+        }
+        let (layout, size) = (self.layout.view(), self.layout.size());
+        let (mut to, mut first, mut slots) = (self.next_used, self.first, 0_u16);
+        for (token, written) in chains {
+            emit(&mut first, Pending::new(to, token.id, written), &layout);
+            to = to.advance(token.count(), size);
+            slots = slots.wrapping_add(token.count()); // of tokens that are held: at most the size
+        }
+        (self.next_used, self.first) = (to, first);
+        self.held.sub(slots);
     }
 
     #[inline]

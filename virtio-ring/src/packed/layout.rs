@@ -72,6 +72,13 @@ impl Tail {
         self.flags() & (AVAIL | USED | NEXT | INDIRECT) == place.avail_flags()
     }
 
+    /// The same for one whose buffer is to be written, or read.
+    #[inline]
+    pub(super) const fn is_avail_plain<const WRITABLE: bool>(self, place: Place) -> bool {
+        let write = if WRITABLE { WRITE } else { 0 };
+        self.flags() & (AVAIL | USED | NEXT | INDIRECT | WRITE) == place.avail_flags() | write
+    }
+
     /// The buffer at `addr` that this tail goes with.
     #[inline]
     pub(super) const fn element(self, addr: u64) -> Element {

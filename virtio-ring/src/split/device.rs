@@ -6,7 +6,7 @@ use super::layout::{Layout, NO_NOTIFY};
 use crate::chain::{Descriptor, Front, INDIRECT, NEXT, Walk};
 use crate::cursor::Cursor;
 use crate::error::{ChainFault, Fault, RingError};
-use crate::mem::{GuestMemory, RingMem};
+use crate::mem::{GuestAddr, GuestMemory, RingMem};
 use crate::notification::{HintError, NotificationData};
 use crate::protocol::{self, Side, Unasked};
 use crate::ring::{ChainSink, DeviceRing, Notify, QueueConfig, QueueState, Token};
@@ -186,6 +186,40 @@ impl<A: RingMem> SplitDevice<A> {
         (count, other)
     }
 
+    /// Accepts chains of one direct descriptor that are known to be available: see [`DeviceRing::accept_singles`].
+    #[inline(always)]
+    fn accept_known<const WRITABLE: bool>(
+        &mut self,
+        most: usize,
+        mut take: impl FnMut(Token, GuestAddr, u32) -> bool,
+    ) -> (usize, Option<Front>) {
+        let layout = self.layout.view();
+        let from = self.next_avail;
+        let most = most.min(self.avail_idx.get().wrapping_sub(from.get()).into()) as u16;
+        let (mut count, mut other, mut broken) = (0_u32, None, None);
+        while count < u32::from(most) {
+            let head = layout.avail_entry(layout.at(from.ahead(count)));
+            let Some(slot) = layout.slot(head) else {
+                broken = Some(RingError::Head { head, size: layout.size() });
+                break;
+            };
+            let front = Front { head, words: layout.descriptor_words(slot) };
+            let taken =
+                front.plain::<WRITABLE>().is_some_and(|(addr, len)| take(Token::new(head, 1, WRITABLE), addr, len));
+            if !taken {
+                other = Some(front);
+                break;
+            }
+            count = count.wrapping_add(1); // below `most`
+        }
+        self.next_avail = from.ahead(count);
+        drop(layout);
+        if let Some(error) = broken {
+            self.fail(error);
+        }
+        (count as usize, other)
+    }
+
     /// Every step of a chain that begins with `d`.
     #[inline]
     fn steps<M: GuestMemory, S: ChainSink>(
@@ -302,6 +336,32 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
         } else {
             self.serve_known::<false, S>(sink, most, done)
         }
+    }
+
+    #[inline]
+    fn accept_singles<const WRITABLE: bool>(
+        &mut self,
+        most: usize,
+        take: impl FnMut(Token, GuestAddr, u32) -> bool,
+    ) -> (usize, Option<Front>) {
+        if self.next_avail.get() == self.avail_idx.get() && !self.reload() {
+            return (0, None);
+        }
+        self.accept_known::<WRITABLE>(most, take)
+    }
+
+    #[inline]
+    fn complete_each(&mut self, chains: impl Iterator<Item = (Token, u32)>) {
+        if self.in_order {
+            return chains.for_each(|(token, written)| self.complete(token, written));
+        }
+        let layout = self.layout.view();
+        let mut to = self.next_used;
+        for (token, written) in chains {
+            layout.set_used_entry(layout.at(to), token.id.into(), written);
+            to.add(1);
+        }
+        self.next_used = to;
     }
 
     #[inline]

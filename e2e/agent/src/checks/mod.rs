@@ -8,7 +8,7 @@ mod sysfs;
 mod tcp;
 mod udp;
 
-use guest_agent::{Check, HOST4, HOST6, Line, Step};
+use guest_agent::{Check, HOST4, HOST6, Line, Step, Verdict};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -76,6 +76,10 @@ pub(crate) fn run(guest: &Guest, step: &Step) -> Result<Line, String> {
         Check::UdpEcho => udp::echo(guest, step),
         Check::UdpUp => udp::up(guest, step),
         Check::UdpDown => udp::down(guest, step),
+        Check::Idle => {
+            std::thread::sleep(step.seconds());
+            Ok(Line::new(step.name(), Verdict::Pass).value(step.seconds().as_secs_f64(), "s"))
+        }
         Check::UdpFlood => load::flood(guest, step),
         Check::UdpSink => load::sink(guest, step),
     }

@@ -34,7 +34,7 @@ struct Source {
 }
 impl FrameSource for Source {
     type Error = Infallible;
-    fn receive(&mut self, room: &mut RxRoom<'_>) -> Result<Supply, Infallible> {
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, Infallible> {
         while let Some(frame) = self.waiting.pop_front() {
             match room.put(&NetHeader::NONE, &frame) {
                 Placed::Delivered => self.delivered.push_back(frame),

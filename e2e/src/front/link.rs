@@ -1,4 +1,4 @@
-//! The connection to the device side: vhost-user messages by rust-vmm's front end.
+//! The connection to the device side: vhost-user messages by rust-vmm's front end, kicks and calls.
 
 use super::memory::Mapping;
 use std::os::fd::AsRawFd;
@@ -20,8 +20,8 @@ const CONFIG_LEN: usize = 12;
 /// Wait for an answer at most this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Numbers of the rings.
-pub(super) const RX: usize = 0;
-pub(super) const TX: usize = 1;
+pub(crate) const RX: usize = 0;
+pub(crate) const TX: usize = 1;
 
 /// The two descriptors of a ring.
 #[derive(Debug)]
@@ -39,24 +39,27 @@ impl Events {
 
 /// What the config space said.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Config {
-    pub(super) mac: [u8; 6],
-    pub(super) status: u16,
-    pub(super) mtu: u16,
+pub(crate) struct Config {
+    pub(crate) mac: [u8; 6],
+    pub(crate) status: u16,
+    pub(crate) mtu: u16,
 }
 
 /// A device of one queue pair, negotiated with and, after [`Link::start`], running.
-pub(super) struct Link {
+pub(crate) struct Link {
     front: Frontend,
     rings: [Events; 2],
-    calls: Epoll,
-    pub(super) acked: Features,
-    pub(super) config: Config,
+    /// Made when it is first waited for: most of a thousand front ends of one process never are.
+    calls: Option<Epoll>,
+    pub(crate) acked: Features,
+    /// `None` if it was not to be asked for.
+    pub(crate) config: Option<Config>,
 }
 
 impl Link {
-    /// Connects and negotiates: of `wanted`, what is offered.
-    pub(super) fn connect(socket: &Path, wanted: Features) -> Result<Self, String> {
+    /// Connects and negotiates: of `wanted`, what is offered. The config space is read if `configured`; DPDK's back end, for
+    /// one, has none.
+    pub(crate) fn connect(socket: &Path, wanted: Features, configured: bool) -> Result<Self, String> {
         let fail = |what: &'static str| move |e: vhost::Error| format!("{what}: {e}");
         let stream = UnixStream::connect(socket).map_err(|e| format!("{}: {e}", socket.display()))?;
         // A device side that hangs must not take this thread with it.
@@ -66,7 +69,8 @@ impl Link {
         front.set_owner().map_err(fail("SET_OWNER"))?;
         let offered = front.get_features().map_err(fail("GET_FEATURES"))?;
         let can = front.get_protocol_features().map_err(fail("GET_PROTOCOL_FEATURES"))?;
-        let need = VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::REPLY_ACK;
+        let mut need = VhostUserProtocolFeatures::REPLY_ACK;
+        need.set(VhostUserProtocolFeatures::CONFIG, configured);
         if !can.contains(need) {
             return Err(format!("the device side lacks protocol features {:?}", need.difference(can)));
         }
@@ -74,19 +78,14 @@ impl Link {
         // From now on every request is answered, so that a refusal is not found out later by silence.
         front.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
         let acked = Features::from_bits_truncate(offered.into()) & wanted;
-        let config = read_config(&mut front)?;
+        let config = if configured { Some(read_config(&mut front)?) } else { None };
         front.set_features(acked.bits() as u64 | PROTOCOL_BIT).map_err(fail("SET_FEATURES"))?;
-        let (rings, calls) = ([Events::new()?, Events::new()?], Epoll::new().map_err(|e| format!("epoll: {e}"))?);
-        for ring in &rings {
-            let interest = EpollEvent::new(EventSet::IN, 0);
-            let added = calls.ctl(ControlOperation::Add, ring.call.as_raw_fd(), interest);
-            added.map_err(|e| format!("epoll: {e}"))?;
-        }
-        Ok(Self { front, rings, calls, acked, config })
+        let rings = [Events::new()?, Events::new()?];
+        Ok(Self { front, rings, calls: None, acked, config })
     }
 
     /// Hands over memory and rings, and starts them from `state` on.
-    pub(super) fn start(
+    pub(crate) fn start(
         &mut self,
         mapping: &Mapping,
         queues: [&QueueConfig; 2],
@@ -116,7 +115,7 @@ impl Link {
     }
 
     /// Stops the rings in good order; where each stood.
-    pub(super) fn stop(&mut self) -> Result<[QueueState; 2], String> {
+    pub(crate) fn stop(&mut self) -> Result<[QueueState; 2], String> {
         let mut bases = [QueueState::default(); 2];
         for (index, base) in bases.iter_mut().enumerate() {
             let done = self.front.set_vring_enable(index, false).and_then(|()| self.front.get_vring_base(index));
@@ -127,16 +126,21 @@ impl Link {
     }
 
     /// Tells the device side that there are new buffers in this ring.
-    pub(super) fn kick(&self, ring: usize) -> Result<(), String> {
+    pub(crate) fn kick(&self, ring: usize) -> Result<(), String> {
         let events = self.rings.get(ring);
         events.map_or(Ok(()), |e| e.kick.write(1)).map_err(|e| format!("kick of ring {ring}: {e}"))
     }
 
     /// Sleeps until a ring is called, at most this long.
-    pub(super) fn wait(&self, limit: Duration) -> Result<(), String> {
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<(), String> {
         // Whole milliseconds, rounded up: a stack that is woken early would only wait again.
         let limit = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-        match self.calls.wait(limit, &mut [EpollEvent::default(); 2]) {
+        let calls = match self.calls.take() {
+            Some(calls) => calls,
+            None => watch(&self.rings).map_err(|e| format!("epoll: {e}"))?,
+        };
+        let woken = self.calls.insert(calls).wait(limit, &mut [EpollEvent::default(); 2]);
+        match woken {
             Ok(0) => return Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => return Ok(()),
             Ok(_) => {}
@@ -148,6 +152,15 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// The calls of both rings in one place.
+fn watch(rings: &[Events; 2]) -> std::io::Result<Epoll> {
+    let calls = Epoll::new()?;
+    for ring in rings {
+        calls.ctl(ControlOperation::Add, ring.call.as_raw_fd(), EpollEvent::new(EventSet::IN, 0))?;
+    }
+    Ok(calls)
 }
 
 fn read_config(front: &mut Frontend) -> Result<Config, String> {

@@ -11,11 +11,11 @@ use vhost::VhostUserMemoryRegionInfo;
 use virtio_ring::{GuestAddr, Region, RegionMemory};
 
 /// Where the memory begins for the guest: not at 0, so that a forgotten translation shows.
-pub(super) const BASE: GuestAddr = GuestAddr(0x4000_0000);
+pub(crate) const BASE: GuestAddr = GuestAddr(0x4000_0000);
 
 /// A memory file mapped for reading and writing. Dropping it unmaps.
 #[derive(Debug)]
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     base: *mut c_void,
     len: usize,
     file: OwnedFd,
@@ -27,11 +27,11 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 /// All of the guest's memory.
-pub(super) type Memory = RegionMemory<Arc<Mapping>>;
+pub(crate) type Memory = RegionMemory<Arc<Mapping>>;
 
 impl Mapping {
     /// `len` bytes of zeros in a file that cannot become shorter.
-    pub(super) fn new(len: usize) -> rustix::io::Result<Arc<Self>> {
+    pub(crate) fn new(len: usize) -> rustix::io::Result<Arc<Self>> {
         let file = memfd_create("guest", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, len as u64)?;
         fcntl_add_seals(&file, SealFlags::SHRINK)?;
@@ -42,7 +42,7 @@ impl Mapping {
     }
 
     /// As the rings and the driver use it.
-    pub(super) fn memory(this: &Arc<Self>) -> Result<Memory, virtio_ring::RegionError> {
+    pub(crate) fn memory(this: &Arc<Self>) -> Result<Memory, virtio_ring::RegionError> {
         // SAFETY: `len` bytes at `base` are mapped read-write until the last clone of `this` is dropped, and nothing
         // here makes a reference to them.
         let region = unsafe { Region::new(BASE, this.len, this.base.cast(), Arc::clone(this)) };
@@ -50,7 +50,7 @@ impl Mapping {
     }
 
     /// As the device side is told of it.
-    pub(super) fn describe(&self) -> VhostUserMemoryRegionInfo {
+    pub(crate) fn describe(&self) -> VhostUserMemoryRegionInfo {
         VhostUserMemoryRegionInfo {
             guest_phys_addr: BASE.0,
             memory_size: self.len as u64,
@@ -61,7 +61,7 @@ impl Mapping {
     }
 
     /// The address in this process of a guest address: vhost-user names rings so.
-    pub(super) fn user(&self, addr: GuestAddr) -> u64 {
+    pub(crate) fn user(&self, addr: GuestAddr) -> u64 {
         (self.base.addr() as u64).wrapping_add(addr.0.wrapping_sub(BASE.0))
     }
 }
