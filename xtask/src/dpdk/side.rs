@@ -212,7 +212,7 @@ fn wide(path: Path) -> Vec<String> {
 
 /// Statistics that the daemon wrote after this was called.
 fn fresh(path: &std::path::Path) -> Result<Counted, Error> {
-    let uptime = |json: &Value| json.get("uptime_seconds").and_then(Value::as_f64);
+    let uptime = |json: &Value| json.get("seconds").and_then(Value::as_f64);
     let read = || serde_json::from_slice::<Value>(&std::fs::read(path).ok()?).ok();
     let old = read().as_ref().and_then(uptime);
     let begin = Instant::now();
