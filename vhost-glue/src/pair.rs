@@ -48,6 +48,8 @@ pub(crate) struct Plan<Q> {
     pub(crate) spoof_check: SpoofCheck,
     pub(crate) stats: Stats,
     pub(crate) cell: Arc<Mutex<PairStats>>,
+    /// What is logged belongs to this, the embedder's word for the guest.
+    pub(crate) span: tracing::Span,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -180,7 +182,7 @@ impl<Q: PortQueue> Pair<Q> {
         }
         self.active = active;
         if let Err(e) = self.plan.port.set_active(active) {
-            tracing::warn!("queue pair {}: host end is not switched: {e}", self.plan.pair);
+            tracing::warn!(parent: &self.plan.span, "queue pair {}: host end is not switched: {e}", self.plan.pair);
         }
     }
 

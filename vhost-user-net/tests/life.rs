@@ -238,3 +238,17 @@ fn sessions_leave_threads_and_descriptors_as_before() {
     assert_eq!(settled(), before, "descriptors, mappings, threads");
     daemon.stop();
 }
+
+#[test]
+fn the_limit_of_open_files_is_raised_to_what_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -S -n 64 && exec \"$@\"", "sh", BINARY, "--net", "null", "--socket"]).arg(&socket);
+    let daemon = Daemon::listening(&mut command, &socket);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).unwrap();
+    let line = limits.lines().find(|l| l.starts_with("Max open files")).unwrap();
+    let [.., soft, hard, _] = line.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{line}") };
+    assert!(soft != "64" && soft == hard, "{line}");
+    daemon.stop();
+}

@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     pub(crate) state: QueueState,
     pub(crate) signals: Signals,
     pub(crate) enabled: bool,
+    /// What is logged belongs to this.
+    pub(crate) span: tracing::Span,
 }
 
 /// A running ring and its descriptors.
@@ -44,6 +46,7 @@ pub(crate) struct Line {
     pub(crate) kicked: bool,
     pub(crate) stats: RingStats,
     index: usize,
+    span: tracing::Span,
     /// It has a fault that was not signalled yet.
     unannounced: bool,
 }
@@ -53,12 +56,12 @@ impl Line {
     pub(crate) fn start(mem: &Memory, setup: Setup) -> Result<Self, RingError> {
         let ring = Ring::resume(mem, setup.format, &setup.config, setup.state)?;
         let stats = RingStats { size: ring.size(), started: true, enabled: setup.enabled, ..RingStats::default() };
-        let Setup { index, signals, enabled, state, .. } = setup;
+        let Setup { index, signals, enabled, state, span, .. } = setup;
         // Whoever served the ring before may have gone between completing buffers and calling.
         if let Some(fd) = signals.call.as_ref().filter(|_| state != setup.format.start()) {
             wake(fd.as_fd());
         }
-        Ok(Self { ring, signals, enabled, kicked: true, stats, index, unannounced: false })
+        Ok(Self { ring, signals, enabled, kicked: true, stats, index, span, unannounced: false })
     }
 
     /// Gives back what is held, leaves the ring to whoever serves it next, and says where it stands.
@@ -119,7 +122,7 @@ impl Line {
 
     /// The kick descriptor tells nothing: the ring is looked at by the clock.
     pub(crate) fn no_kicks(&mut self) {
-        tracing::warn!("ring {}: the kick descriptor is of no use; the ring is polled", self.index);
+        tracing::warn!(parent: &self.span, "ring {}: the kick descriptor is of no use; the ring is polled", self.index);
         self.signals.kick = None;
     }
 
@@ -138,7 +141,7 @@ impl Line {
         self.notify(notify);
         self.stats.fault = Some(error);
         self.unannounced = true;
-        tracing::warn!("ring {}: {error}; it is stopped until it is set up anew", self.index);
+        tracing::warn!(parent: &self.span, "ring {}: {error}; it is stopped until it is set up anew", self.index);
     }
 
     /// True if there is a fault that was not signalled yet.

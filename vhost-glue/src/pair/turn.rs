@@ -53,7 +53,7 @@ impl<Q: PortQueue> Pair<Q> {
         match error {
             Some(e) => {
                 if !self.port_failed {
-                    tracing::warn!("queue pair {}: host end fails: {e}", self.plan.pair);
+                    tracing::warn!(parent: &self.plan.span, "queue pair {}: host end fails: {e}", self.plan.pair);
                 }
                 self.port_failed = true;
                 self.quiet();

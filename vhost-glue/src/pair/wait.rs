@@ -82,7 +82,8 @@ impl<Q: PortQueue> Seat for Pair<Q> {
             Source::Rx => self.line(Side::Rx).into_iter().for_each(Line::no_kicks),
             Source::Control => self.line(Side::Control).into_iter().for_each(Line::no_kicks),
             Source::Port => {
-                tracing::warn!("queue pair {}: the host end cannot be waited for: {errno}", self.plan.pair);
+                let pair = self.plan.pair;
+                tracing::warn!(parent: &self.plan.span, "queue pair {pair}: the host end cannot be waited for: {errno}");
                 self.port_ticks = true;
             }
         }

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use net_filter::{MacAddr, MacFilter, SpoofCheck};
+use tracing::Span;
 use virtio_net_core::{Features, QueueRole};
 use virtio_ring::{Access, Format, GuestAddr, GuestMemory, QueueConfig};
 
@@ -72,7 +73,7 @@ impl<P: Port> Session<'_, P> {
         let enabled = vring.enabled.unwrap_or(!self.begins_disabled);
         let format = self.format();
         let state = vring.base.unwrap_or(format.start());
-        let setup = Setup { index, format, config, state, signals: vring.signals(), enabled };
+        let setup = Setup { index, format, config, state, signals: vring.signals(), enabled, span: Span::current() };
         let memory = self.memory.memory().clone();
         let started = self.on_worker(role, move |pair, side| pair.start(side, &memory, setup))?;
         if let Err(error) = started {
@@ -169,6 +170,7 @@ impl<P: Port> Session<'_, P> {
                 cell: self.parts.stats.pair(pair),
                 stats: self.parts.stats.clone(),
                 shared: Arc::clone(&shared),
+                span: Span::current(),
             };
             self.pairs.push(Handle::new(&self.parts.workers, pair, node, move || Pair::new(plan))?);
         }
