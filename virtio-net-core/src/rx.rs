@@ -86,7 +86,7 @@ impl<M: GuestMemory> RxPump<M> {
             chains: Chains::to_write(mem, depth),
             plain_len: format.plain_len(),
             format,
-            filled: Filled::with_capacity(depth),
+            filled: Filled::new(depth),
             stats: RxStats::default(),
         }
     }
@@ -102,7 +102,8 @@ impl<M: GuestMemory> RxPump<M> {
         &mut self.chains
     }
 
-    /// Delivers at least `budget` frames if there are that many, in one burst with one publication.
+    /// Delivers at least `budget` frames if there are that many: a publication with each burst of the source, and one look at
+    /// whether the driver wants a call at the end.
     ///
     /// # Errors
     /// [`RingError`] when the driver broke the ring. What was delivered before is published.
@@ -133,8 +134,10 @@ impl<M: GuestMemory> RxPump<M> {
                 error = Some(e);
                 Supply::Dry
             });
-            let used = self.chains.complete(ring, &self.filled);
-            self.filled.clear();
+            let used = self.chains.complete(ring, &self.filled.written);
+            self.filled.count(&mut self.stats);
+            // The driver goes on with these while the next burst is on its way. Whether it wants a call is asked at the end.
+            ring.publish();
             if supply == Supply::Dry {
                 break RxStop::Dry;
             }
@@ -149,7 +152,7 @@ impl<M: GuestMemory> RxPump<M> {
                 most = DEPTH;
             }
         };
-        let notify = ring.flush();
+        let notify = ring.notify();
         let frames = self.stats.frames.wrapping_sub(before);
         self.stats.bursts = self.stats.bursts.wrapping_add(u64::from(frames > 0));
         self.stats.calls = self.stats.calls.wrapping_add(u64::from(notify.is_needed()));

@@ -106,7 +106,8 @@ impl<M: GuestMemory> TxPump<M> {
         &mut self.chains
     }
 
-    /// Sends at least `budget` frames if there are that many, with one publication at the end.
+    /// Sends at least `budget` frames if there are that many: a publication with each burst, and one look at whether the
+    /// driver wants a call at the end.
     ///
     /// # Errors
     /// [`RingError`] when the driver broke the ring. What was taken before is published.
@@ -126,6 +127,8 @@ impl<M: GuestMemory> TxPump<M> {
                 break self.short();
             }
             let done = self.burst(ring, sink, filter);
+            // The driver goes on with these while the next burst is on its way. Whether it wants a call is asked at the end.
+            ring.publish();
             taken = taken.saturating_add(done as u64);
             if done < held {
                 break TxStop::Busy;
@@ -138,7 +141,7 @@ impl<M: GuestMemory> TxPump<M> {
                 break self.short();
             }
         };
-        let notify = ring.flush();
+        let notify = ring.notify();
         self.stats.bursts = self.stats.bursts.wrapping_add(u64::from(taken > 0));
         self.stats.calls = self.stats.calls.wrapping_add(u64::from(notify.is_needed()));
         match fault {

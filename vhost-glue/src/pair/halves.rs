@@ -40,7 +40,7 @@ impl TxHalf {
     }
 
     /// Sends what there is; true if anything was done.
-    pub(super) fn serve<Q: PortQueue>(&mut self, port: &mut Q, filter: &mut dyn TxFilter) -> bool {
+    pub(super) fn serve<Q: PortQueue>(&mut self, port: &mut Q, filter: &mut impl TxFilter) -> bool {
         if !self.line.is_sound() {
             return false;
         }
@@ -145,7 +145,7 @@ impl RxHalf {
     pub(super) fn serve<S: FrameSource<Error = io::Error>>(
         &mut self,
         source: &mut S,
-        filter: &mut dyn RxFilter,
+        filter: &mut impl RxFilter,
     ) -> (bool, Option<io::Error>) {
         if !self.is_open() {
             return (false, None);

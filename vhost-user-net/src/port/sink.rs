@@ -8,9 +8,6 @@ use virtio_net_core::rx::RxFilter;
 
 use super::slots::Slots;
 
-/// Two bursts of them: the lines of a buffer have left the core's first cache when it is written again.
-const BUFFERS: usize = 64;
-
 /// Copies every frame out of guest memory, whole, and forgets it.
 ///
 /// That is what a receiver has to do at least, and what `rxonly` of DPDK's test program does behind its vhost port;
@@ -19,18 +16,20 @@ const BUFFERS: usize = 64;
 #[derive(Debug)]
 pub(super) struct SinkQueue {
     buffers: Slots,
+    /// Frames that went into them.
+    turn: usize,
 }
 
 impl SinkQueue {
     pub(super) fn new() -> Self {
-        Self { buffers: Slots::new(BUFFERS) }
+        Self { buffers: Slots::new(), turn: 0 }
     }
 
     #[inline]
     fn take(&mut self, frame: &TxFrame<'_>) {
         if frame.len() > frame.head().len() {
-            self.buffers.advance();
-            copy_rest(frame, self.buffers.current());
+            self.turn = self.turn.wrapping_add(1);
+            copy_rest(frame, self.buffers.get(self.turn));
         }
         // Nobody reads the bytes; they are to be there all the same.
         black_box(frame.head());
@@ -78,6 +77,6 @@ impl FrameSource for SinkQueue {
 impl SinkQueue {
     /// What was copied last, from the start of its buffer.
     pub(super) fn last(&mut self) -> &[u8] {
-        self.buffers.current()
+        self.buffers.get(self.turn)
     }
 }

@@ -9,29 +9,22 @@ pub(super) const SLOT: usize = 2176;
 #[repr(align(64))]
 struct Slot([u8; SLOT]);
 
+/// How many there are: two bursts.
+pub(super) const COUNT: usize = 64;
+
 /// Buffers that take turns.
 #[derive(Debug)]
-pub(super) struct Slots {
-    slots: Box<[Slot]>,
-    at: usize,
-}
+pub(super) struct Slots(Box<[Slot]>);
 
 impl Slots {
-    /// So many buffers of zeros, at least one.
-    pub(super) fn new(count: usize) -> Self {
-        Self { slots: vec![Slot([0; SLOT]); count.max(1)].into(), at: 0 }
+    /// Buffers of zeros.
+    pub(super) fn new() -> Self {
+        Self(vec![Slot([0; SLOT]); COUNT].into())
     }
 
-    /// The one whose turn it is.
+    /// The one whose turn it is, by a number that counts on and on.
     #[inline]
-    pub(super) fn current(&mut self) -> &mut [u8] {
-        self.slots.get_mut(self.at).map_or(&mut [], |slot| &mut slot.0)
-    }
-
-    /// Goes on to the next one.
-    #[inline]
-    pub(super) fn advance(&mut self) {
-        let next = self.at.wrapping_add(1);
-        self.at = if next < self.slots.len() { next } else { 0 };
+    pub(super) fn get(&mut self, turn: usize) -> &mut [u8] {
+        self.0.get_mut(turn & (COUNT - 1)).map_or(&mut [], |slot| &mut slot.0)
     }
 }

@@ -7,13 +7,11 @@ use virtio_net_core::NetHeader;
 use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst};
 use virtio_net_core::rx::RxFilter;
 
-use super::slots::{SLOT, Slots};
+use super::slots::{COUNT, SLOT, Slots};
 use crate::cli::FrameSize;
 
-/// Frames for one call: then others have their turn.
-const BURST: usize = 32;
-/// Two bursts of frames, each in a buffer of its own, as with a pool of buffers.
-const BUFFERS: usize = 64;
+/// Frames that are made at a time; then others have their turn.
+const BURST: usize = COUNT / 2;
 /// Frames of the mix, until it begins anew: too long an order for a processor to learn by heart.
 const MIXED: usize = 1023;
 /// Lengths in the mix, in equal shares.
@@ -30,7 +28,13 @@ const SENDER: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
 pub(super) struct SourceQueue {
     buffers: Slots,
     frames: Box<[Template]>,
+    /// The template of the next frame.
     next: usize,
+    /// Lengths of the frames of this burst.
+    lens: [usize; BURST],
+    /// Frames made and frames placed, ever: of this burst, those between wait.
+    made: usize,
+    placed: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +50,23 @@ impl SourceQueue {
             FrameSize::Bytes(len) => vec![Template::new(len, to)],
             FrameSize::Mix => mix().map(|len| Template::new(len, to)).collect(),
         };
-        Self { buffers: Slots::new(BUFFERS), frames: frames.into(), next: 0 }
+        Self { buffers: Slots::new(), frames: frames.into(), next: 0, lens: [0; BURST], made: 0, placed: 0 }
     }
 
-    fn advance(&mut self) {
-        self.buffers.advance();
-        let next = self.next.wrapping_add(1);
-        self.next = if next < self.frames.len() { next } else { 0 };
+    /// Writes the headers of a burst. All of them, before the first frame is copied to the guest: a copy that follows at
+    /// once waits until the headers have got through to the cache, and until everything has that was written before.
+    #[inline]
+    fn make(&mut self) {
+        for len in &mut self.lens {
+            let Some(template) = self.frames.get(self.next) else { return };
+            if let Some(front) = self.buffers.get(self.made).first_chunk_mut() {
+                *front = template.headers;
+            }
+            *len = template.len;
+            self.made = self.made.wrapping_add(1);
+            let next = self.next.wrapping_add(1);
+            self.next = if next < self.frames.len() { next } else { 0 };
+        }
     }
 }
 
@@ -110,16 +124,16 @@ impl FrameSource for SourceQueue {
     type Error = io::Error;
 
     fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
-        for _ in 0..BURST {
-            let Some(Template { len, headers }) = self.frames.get(self.next) else { return Ok(Supply::Dry) };
-            let buffer = self.buffers.current();
-            if let Some(front) = buffer.first_chunk_mut() {
-                *front = *headers;
-            }
-            if room.put(&NetHeader::NONE, buffer.get(..*len).unwrap_or_default()) == Placed::NoRoom {
+        if self.placed == self.made {
+            self.make();
+        }
+        while self.placed != self.made {
+            let len = self.lens.get(self.placed & (BURST - 1)).copied().unwrap_or(0);
+            let frame = self.buffers.get(self.placed).get(..len).unwrap_or_default();
+            if room.put(&NetHeader::NONE, frame) == Placed::NoRoom {
                 break;
             }
-            self.advance();
+            self.placed = self.placed.wrapping_add(1);
         }
         Ok(Supply::More)
     }

@@ -63,8 +63,51 @@ impl RxFormat {
     }
 }
 
-/// Chains that were filled: bytes written to each, from the front of the view.
-pub(super) type Filled = Vec<u32>;
+/// Chains that were filled, from the front of the view.
+#[derive(Debug)]
+pub(super) struct Filled {
+    /// Bytes written to each.
+    pub(super) written: Vec<u32>,
+    /// Of these, the chains that hold no plain frame: frames in other shapes, which are counted where they are placed, and
+    /// buffers of no use.
+    others: usize,
+    /// Bytes written to those.
+    other_bytes: u64,
+}
+
+impl Filled {
+    pub(super) fn new(depth: usize) -> Self {
+        Self { written: Vec::with_capacity(depth), others: 0, other_bytes: 0 }
+    }
+
+    /// Counts the plain frames, and forgets all chains. Counting them as they come would cost three stores for each, which
+    /// queue up behind those to the guest's memory.
+    pub(super) fn count(&mut self, stats: &mut RxStats) {
+        let frames = self.written.len().wrapping_sub(self.others) as u64;
+        let written = self.written.iter().fold(0_u64, |sum, n| sum.wrapping_add((*n).into()));
+        let headers = frames.wrapping_mul(BACKEND_HEADER_LEN as u64);
+        stats.frames = stats.frames.wrapping_add(frames);
+        stats.buffers = stats.buffers.wrapping_add(frames);
+        stats.bytes = stats.bytes.wrapping_add(written.wrapping_sub(self.other_bytes).wrapping_sub(headers));
+        self.written.clear();
+        (self.others, self.other_bytes) = (0, 0);
+    }
+
+    fn len(&self) -> usize {
+        self.written.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.written.is_empty()
+    }
+
+    /// Notes a chain without a plain frame.
+    fn push_other(&mut self, written: u32) {
+        self.written.push(written);
+        self.others = self.others.wrapping_add(1); // no more than are in the list
+        self.other_bytes = self.other_bytes.wrapping_add(written.into());
+    }
+}
 
 /// Bytes of an Ethernet header without tags.
 const ETHERNET: usize = 14;
@@ -121,7 +164,8 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
     }
 
     /// Places a frame that is in host memory. `header` must be true of it.
-    #[inline]
+    // Always inline: the stores of a call would queue up behind those to the guest's memory.
+    #[inline(always)]
     pub fn put(&mut self, header: &NetHeader, frame: &[u8]) -> Placed {
         if header.flags == 0
             && header.gso_type == GSO_NONE
@@ -136,7 +180,7 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
 
     /// Places a complete frame in a buffer of one segment that is long enough, behind a header of twelve bytes: what most
     /// frames come to.
-    #[inline]
+    #[inline(always)]
     fn put_plain(&mut self, seg: GuestSlice<'a>, frame: &[u8]) -> Placed {
         if !self.filter.accepts(frame.get(..HEAD_LEN).unwrap_or(frame)) {
             self.stats.filtered = self.stats.filtered.wrapping_add(1);
@@ -145,10 +189,8 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
         // A header of zeros, and `num_buffers` 1 (virtio 1.3, 5.1.6.4.1).
         let _ = seg.store96(0, 1 << 16);
         seg.skip(BACKEND_HEADER_LEN).write(frame);
-        self.filled.push(frame.len().wrapping_add(BACKEND_HEADER_LEN) as u32); // at most the segment's length
-        self.stats.frames = self.stats.frames.wrapping_add(1);
-        self.stats.buffers = self.stats.buffers.wrapping_add(1);
-        self.stats.bytes = self.stats.bytes.wrapping_add(frame.len() as u64);
+        // At most the segment's length. Counted at the end of the burst.
+        self.filled.written.push(frame.len().wrapping_add(BACKEND_HEADER_LEN) as u32);
         if self.watch.is_some() {
             let chain = self.view.chains().get(self.filled.len().wrapping_sub(1)..).unwrap_or_default();
             self.show(&NetHeader::NONE, chain.get(..1).unwrap_or_default(), frame.len());
@@ -225,7 +267,7 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
         while let Some(chain) = self.chains().first()
             && !self.usable(chain)
         {
-            self.filled.push(0);
+            self.filled.push_other(0);
             self.stats.bad_chains = self.stats.bad_chains.wrapping_add(1);
         }
     }
@@ -329,7 +371,7 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
             taken = taken.saturating_add(1);
             if !self.usable(chain) {
                 // A frame cannot go around a buffer: those before it are given back empty together with it.
-                self.filled.extend(core::iter::repeat_n(0, taken));
+                (0..taken).for_each(|_| self.filled.push_other(0));
                 self.stats.bad_chains = self.stats.bad_chains.wrapping_add(1);
                 chains = self.chains();
                 (room, taken) = (0, 0);
@@ -354,7 +396,7 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
         let mut left = total;
         for chain in chains {
             let n = left.min(chain.writable_len() as usize);
-            self.filled.push(n as u32); // at most `writable_len`, which is a u32
+            self.filled.push_other(n as u32); // at most `writable_len`, which is a u32
             left = left.saturating_sub(n);
         }
         self.stats.buffers = self.stats.buffers.wrapping_add(chains.len() as u64);

@@ -90,7 +90,7 @@ pub(super) const MIX: [u16; 3] = [64, 576, 1500];
 /// The same as `set txpkts` wants them with `set txsplit rand`: a frame is the first piece, or two, or all three.
 const MIX_PIECES: &str = "64,512,924";
 /// Bursts of a loop at its start. The rings hold fewer frames; what does not fit is not sent, by either.
-const LOOP_BURSTS: u16 = 32;
+const LOOP_BURSTS: u16 = 4;
 /// Bursts of each length in a mixed loop: with all of them, no frame is lost while the loop is filled.
 const MIXED_BURSTS: u16 = 2;
 
