@@ -1,6 +1,5 @@
 //! `--net loopback`.
 
-use std::collections::VecDeque;
 use std::io;
 
 use net_filter::MacAddr;
@@ -12,6 +11,7 @@ use virtio_net_core::rx::RxFilter;
 const MAX_FRAMES: usize = 1024;
 /// Their bytes at most: as many frames of 1514 bytes, or 34 of the longest.
 const MAX_BYTES: usize = MAX_FRAMES * 2176;
+const MASK: usize = MAX_FRAMES - 1;
 /// Frames begin with a cache line.
 const LINE: usize = 64;
 /// Where frames to a group seem to come from: a group cannot be a source.
@@ -23,55 +23,43 @@ pub(super) struct LoopbackQueue {
     /// Where frames are kept, one behind the other, round and round. A frame is in one piece: what is too short at the
     /// end is left out.
     store: Box<[u8]>,
-    waiting: VecDeque<Place>,
-    /// Where the next frame goes.
+    /// Where those that wait are, by their number.
+    places: Box<[Place; MAX_FRAMES]>,
+    ends: Ends,
+}
+
+/// The two ends of what waits. Copied out for a loop over a burst: it costs no store a frame then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ends {
+    /// Numbers of the oldest frame that waits and of the next one that comes; they count on and on.
+    first: usize,
+    last: usize,
+    /// Where the next one goes in the store.
     next: usize,
 }
 
 /// Where in the store a frame is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Place {
-    at: usize,
-    len: usize,
+    at: u32,
+    len: u32,
 }
 
 impl LoopbackQueue {
     pub(super) fn new() -> Self {
-        Self { store: vec![0; MAX_BYTES].into(), waiting: VecDeque::with_capacity(MAX_FRAMES), next: 0 }
+        let places = Box::new([Place::default(); MAX_FRAMES]);
+        Self { store: vec![0; MAX_BYTES].into(), places, ends: Ends::default() }
     }
 
     pub(super) fn clear(&mut self) {
-        self.waiting.clear();
-    }
-
-    /// A place for a frame of `len` bytes, if there is room.
-    #[inline]
-    fn reserve(&mut self, len: usize) -> Option<Place> {
-        // The last place to end at: of the oldest frame's start and the store's end, what comes next.
-        let mut end = self.store.len();
-        match self.waiting.front() {
-            // Again at the start, which the caches still hold.
-            None => self.next = 0,
-            Some(oldest) if self.next <= oldest.at => end = oldest.at,
-            Some(oldest) if self.next.saturating_add(len) > end => {
-                end = oldest.at;
-                self.next = 0;
-            }
-            Some(_) => {}
-        }
-        let at = self.next;
-        if at.saturating_add(len) > end || self.waiting.len() >= MAX_FRAMES {
-            return None;
-        }
-        self.next = at.saturating_add(len).next_multiple_of(LINE);
-        Some(Place { at, len })
+        self.ends.first = self.ends.last;
     }
 
     /// Keeps the frame; false if there is no room.
     #[inline]
-    fn reflect(&mut self, frame: &TxFrame<'_>) -> bool {
-        let Some(place) = self.reserve(frame.len()) else { return false };
-        let bytes = self.store.get_mut(place.at..place.at.saturating_add(place.len)).unwrap_or_default();
+    fn reflect(&mut self, ends: &mut Ends, frame: &TxFrame<'_>) -> bool {
+        let Some(at) = ends.reserve(&self.places, frame.len()) else { return false };
+        let bytes = self.store.get_mut(at..at.saturating_add(frame.len())).unwrap_or_default();
         if bytes.len() == frame.head().len() {
             // Nothing to look for in guest memory.
             copy_short(bytes, frame.head());
@@ -79,8 +67,45 @@ impl LoopbackQueue {
             frame.copy_to(bytes);
         }
         swap_addresses(bytes, frame.head());
-        self.waiting.push_back(place);
+        ends.push(&mut self.places, at, frame.len());
         true
+    }
+}
+
+impl Ends {
+    const fn waiting(&self) -> usize {
+        self.last.wrapping_sub(self.first)
+    }
+
+    /// A place for a frame of `len` bytes, if there is room.
+    #[inline]
+    fn reserve(&mut self, places: &[Place; MAX_FRAMES], len: usize) -> Option<usize> {
+        // The last place to end at: of the oldest frame's start and the store's end, what comes next.
+        let mut end = MAX_BYTES;
+        if self.waiting() == 0 {
+            // Again at the start, which the caches still hold.
+            self.next = 0;
+        } else {
+            let oldest = places.get(self.first & MASK)?.at as usize;
+            if self.next <= oldest {
+                end = oldest;
+            } else if self.next.saturating_add(len) > end {
+                end = oldest;
+                self.next = 0;
+            }
+        }
+        let at = self.next;
+        (at.saturating_add(len) <= end && self.waiting() < MAX_FRAMES).then_some(at)
+    }
+
+    /// Notes that the next frame is at `at`.
+    #[inline]
+    fn push(&mut self, places: &mut [Place; MAX_FRAMES], at: usize, len: usize) {
+        if let Some(place) = places.get_mut(self.last & MASK) {
+            *place = Place { at: at as u32, len: len as u32 }; // both within the store
+        }
+        self.last = self.last.wrapping_add(1);
+        self.next = at.saturating_add(len).next_multiple_of(LINE);
     }
 }
 
@@ -109,7 +134,9 @@ fn swap_addresses(copy: &mut [u8], head: &[u8]) {
 
 impl FrameSink for LoopbackQueue {
     fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
-        let failed = burst.iter().filter(|frame| !self.reflect(frame)).count();
+        let mut ends = self.ends;
+        let failed = burst.iter().filter(|frame| !self.reflect(&mut ends, frame)).count();
+        self.ends = ends;
         Taken { count: burst.len(), failed }
     }
 }
@@ -118,14 +145,20 @@ impl FrameSource for LoopbackQueue {
     type Error = io::Error;
 
     fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
-        while let Some(Place { at, len }) = self.waiting.front().copied() {
+        let mut first = self.ends.first;
+        let mut supply = Supply::Dry;
+        while first != self.ends.last {
+            let Place { at, len } = self.places.get(first & MASK).copied().unwrap_or_default();
+            let (at, len) = (at as usize, len as usize);
             let frame = self.store.get(at..at.saturating_add(len)).unwrap_or_default();
             if room.put(&NetHeader::NONE, frame) == Placed::NoRoom {
-                return Ok(Supply::More);
+                supply = Supply::More;
+                break;
             }
-            self.waiting.pop_front();
+            first = first.wrapping_add(1);
         }
-        Ok(Supply::Dry)
+        self.ends.first = first;
+        Ok(supply)
     }
 }
 
@@ -159,30 +192,34 @@ mod tests {
     /// has room is refused.
     #[test]
     fn places_never_overlap() {
-        let mut queue = LoopbackQueue::new();
+        let mut places = Box::new([Place::default(); MAX_FRAMES]);
+        let mut ends = Ends::default();
+        let waiting = |ends: &Ends, places: &[Place; MAX_FRAMES]| -> Vec<(usize, usize)> {
+            (ends.first..ends.last).map(|i| places[i & MASK]).map(|p| (p.at as usize, p.len as usize)).collect()
+        };
         let mut refused = [0, 0];
         for i in 0..200_000_usize {
             // It fills with short frames, empties, fills with long ones, empties.
             let (filling, long) = ((i / 3000) % 2 == 0, (i / 6000) % 2 == 0);
             let len = [14, 64, 65, 1500, 2176, 9000, 65_589][if long { i % 7 } else { i % 3 }];
-            match queue.reserve(len) {
-                Some(place) => {
-                    assert!(place.at % LINE == 0 && place.at + place.len <= MAX_BYTES);
-                    queue.waiting.push_back(place);
+            match ends.reserve(&places, len) {
+                Some(at) => {
+                    assert!(at % LINE == 0 && at + len <= MAX_BYTES);
+                    ends.push(&mut places, at, len);
                 }
                 None => {
-                    let bytes: usize = queue.waiting.iter().map(|p| p.len.next_multiple_of(LINE)).sum();
+                    let bytes: usize = waiting(&ends, &places).iter().map(|p| p.1.next_multiple_of(LINE)).sum();
                     // At most one frame's worth is lost at the end of the store, and one to the line.
-                    assert!(queue.waiting.len() == MAX_FRAMES || bytes + 2 * 65_589 + 2 * LINE > MAX_BYTES);
-                    refused[usize::from(queue.waiting.len() < MAX_FRAMES)] += 1;
+                    assert!(ends.waiting() == MAX_FRAMES || bytes + 2 * 65_589 + 2 * LINE > MAX_BYTES);
+                    refused[usize::from(ends.waiting() < MAX_FRAMES)] += 1;
                 }
             }
             let gone = if filling { usize::from(i % 4 == 0) } else { 1 + i % 2 };
-            queue.waiting.drain(..gone.min(queue.waiting.len()));
+            ends.first += gone.min(ends.waiting());
             if i % 100 == 0 {
-                let mut places: Vec<_> = queue.waiting.iter().copied().collect();
-                places.sort_by_key(|place| place.at);
-                assert!(places.windows(2).all(|p| p[0].at + p[0].len <= p[1].at), "{places:?}");
+                let mut places = waiting(&ends, &places);
+                places.sort_unstable();
+                assert!(places.windows(2).all(|p| p[0].0 + p[0].1 <= p[1].0), "{places:?}");
             }
         }
         assert!(refused.iter().all(|n| *n > 100), "both bounds were met: {refused:?}");
