@@ -12,7 +12,7 @@ use crate::memory::Memory;
 use crate::port::PortQueue;
 
 /// Frames that a ring may move before the others have their turn.
-pub(super) const BUDGET: u64 = 256;
+pub(super) const BUDGET: u64 = 64;
 /// Rounds of discarding that a ring gets when it is disabled.
 const DISCARD_ROUNDS: usize = 256;
 
