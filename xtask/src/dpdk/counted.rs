@@ -50,7 +50,7 @@ impl Counted {
             taken: self.taken.saturating_sub(before.taken),
             given: self.given.saturating_sub(before.given),
             drops: self.drops.iter().map(drop).filter(|(_, count)| *count > 0).collect(),
-            busy_cycles: self.busy_cycles.zip(before.busy_cycles).map(|(now, then)| now.saturating_sub(then)),
+            busy_cycles: self.busy_cycles.map(|now| now.saturating_sub(before.busy_cycles.unwrap_or(0))),
         }
     }
 

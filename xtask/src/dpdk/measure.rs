@@ -90,16 +90,20 @@ fn one_row(bench: &Bench, sides: &mut [Side; 2], what: (Path, Group), size: Size
                 samples.push(sample);
             }
         }
+        if let (0, [_, mine]) = (round, &mut *sides) {
+            // Of the same seconds as theirs.
+            let account = mine.account().map_err(told)?;
+            row.ours_cycles = cycles(&account.back);
+            row.notes.extend(account.notes);
+        }
     }
     let [dpdk, ours] = &samples;
     row.fill(dpdk, ours);
     let [theirs, mine] = sides;
     [row.tx_path, row.rx_path] = mine.paths();
-    row.notes = theirs.account().map_err(told)?.notes;
-    let account = mine.account().map_err(told)?;
-    row.notes.extend(account.notes);
+    row.notes.extend(theirs.account().map_err(told)?.notes);
+    row.notes.extend(mine.account().map_err(told)?.notes);
     row.notes.extend(odd(&row, size));
-    row.ours_cycles = cycles(&account.back);
     Ok(row)
 }
 
