@@ -169,7 +169,8 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
     pub fn put(&mut self, header: &NetHeader, frame: &[u8]) -> Placed {
         if header.flags == 0
             && header.gso_type == GSO_NONE
-            && frame.len() <= self.plain_len
+            // At least one byte, at most so many.
+            && frame.len().wrapping_sub(1) < self.plain_len
             && let Some(seg) = self.view.chains().get(self.filled.len()).and_then(Chain::usual)
             && seg.len() >= frame.len().wrapping_add(BACKEND_HEADER_LEN)
         {

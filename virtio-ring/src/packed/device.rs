@@ -398,17 +398,19 @@ impl<A: RingMem> DeviceRing for PackedDevice<A> {
 
     #[inline]
     fn complete_each(&mut self, chains: impl Iterator<Item = (Token, u32)>) {
-        if self.in_order {
-            return chains.for_each(|(token, written)| self.complete(token, written));
-        }
-        let (layout, size) = (self.layout.view(), self.layout.size());
-        let (mut to, mut first, mut slots) = (self.next_used, self.first, 0_u16);
+        let (layout, size, in_order) = (self.layout.view(), self.layout.size(), self.in_order);
+        let (mut to, mut first, mut run, mut slots) = (self.next_used, self.first, self.run, 0_u16);
         for (token, written) in chains {
-            emit(&mut first, Pending::new(to, token.id, written), &layout);
+            if in_order {
+                let chain = Run { at: to, last: token.id, written, skippable: !token.is_writable() };
+                run = Some(extend(&mut first, run, chain, &layout));
+            } else {
+                emit(&mut first, Pending::new(to, token.id, written), &layout);
+            }
             to = to.advance(token.count(), size);
             slots = slots.wrapping_add(token.count()); // of tokens that are held: at most the size
         }
-        (self.next_used, self.first) = (to, first);
+        (self.next_used, self.first, self.run) = (to, first, run);
         self.held.sub(slots);
     }
 

@@ -352,16 +352,18 @@ impl<A: RingMem> DeviceRing for SplitDevice<A> {
 
     #[inline]
     fn complete_each(&mut self, chains: impl Iterator<Item = (Token, u32)>) {
-        if self.in_order {
-            return chains.for_each(|(token, written)| self.complete(token, written));
-        }
-        let layout = self.layout.view();
-        let mut to = self.next_used;
+        let (layout, in_order) = (self.layout.view(), self.in_order);
+        let (mut to, mut run) = (self.next_used, self.run);
         for (token, written) in chains {
-            layout.set_used_entry(layout.at(to), token.id.into(), written);
+            if in_order {
+                let chain = Run { at: to, last: token.id, written, skippable: !token.is_writable() };
+                run = Some(Run::extend(run, chain, &layout));
+            } else {
+                layout.set_used_entry(layout.at(to), token.id.into(), written);
+            }
             to.add(1);
         }
-        self.next_used = to;
+        (self.next_used, self.run) = (to, run);
     }
 
     #[inline]
