@@ -102,7 +102,9 @@ impl Port for HostEnd {
             Kind::Tap(tap) => tap.start(acked, pairs)?.into_iter().map(|q| AnyQueue::Tap(Box::new(q))).collect(),
             Kind::Null => (0..pairs).map(|_| AnyQueue::Null(NullQueue)).collect(),
             Kind::Sink => (0..pairs).map(|_| AnyQueue::Sink(SinkQueue::new())).collect(),
-            Kind::Source { size, to } => (0..pairs).map(|_| AnyQueue::Source(SourceQueue::new(*size, *to))).collect(),
+            Kind::Source { size, to } => {
+                (0..pairs).map(|_| AnyQueue::Source(Box::new(SourceQueue::new(*size, *to)))).collect()
+            }
             Kind::Loopback => (0..pairs).map(|_| AnyQueue::Loopback(LoopbackQueue::new())).collect(),
         };
         let with_capture = |inner| HostQueue { inner, capture: self.capture.as_ref().map(Capture::queue) };
@@ -132,7 +134,7 @@ enum AnyQueue {
     Tap(Box<tap_io::TapQueue>),
     Null(NullQueue),
     Sink(SinkQueue),
-    Source(SourceQueue),
+    Source(Box<SourceQueue>),
     Loopback(LoopbackQueue),
 }
 
