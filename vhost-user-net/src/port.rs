@@ -175,6 +175,10 @@ impl FrameSink for HostQueue {
 impl FrameSource for HostQueue {
     type Error = io::Error;
 
+    fn at_once(&self) -> usize {
+        if let AnyQueue::Tap(queue) = &self.inner { queue.at_once() } else { 0 }
+    }
+
     fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> io::Result<Supply> {
         match &mut self.capture {
             Some(capture) => self.inner.receive(&mut room.watched(capture)),

@@ -117,7 +117,7 @@ impl<M: GuestMemory> RxPump<M> {
         let before = self.stats.frames;
         let mut error = None;
         let mut fault = None;
-        let mut most = AHEAD;
+        let (mut most, mut given) = (AHEAD, 0_usize);
         let stop = loop {
             let held = self.chains.len();
             // A broken ring gives nothing new; what is held already can still be used.
@@ -141,7 +141,9 @@ impl<M: GuestMemory> RxPump<M> {
             if supply == Supply::Dry {
                 break RxStop::Dry;
             }
-            if self.stats.frames.wrapping_sub(before) >= budget {
+            given = given.saturating_add(used);
+            // Buffers of no use count as well: a driver could post them as fast as they are given back.
+            if self.stats.frames.wrapping_sub(before) >= budget || given as u64 >= budget.max(DEPTH as u64) {
                 break RxStop::Budget;
             }
             if used == 0 {

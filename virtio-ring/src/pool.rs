@@ -279,7 +279,7 @@ impl<M: GuestMemory> Chains<M> {
             self.chains.clear();
             self.segs.clear();
             self.head = 0;
-        } else if self.head >= self.depth {
+        } else if self.head >= self.depth || (self.head > 0 && self.lacks_room()) {
             self.compact();
         }
     }

@@ -62,6 +62,8 @@ impl TxHalf {
                 outcome.chains > 0
             }
             Err((error, notify)) => {
+                // Nothing is offered to the host end any more.
+                (self.busy, self.retry, self.stalled) = (false, false, false);
                 self.line.fail(error, notify);
                 true
             }
@@ -159,7 +161,8 @@ impl RxHalf {
             Ok(outcome) => {
                 self.line.notify(outcome.notify);
                 self.starved = outcome.stop == RxStop::NoBuffers;
-                (outcome.frames > 0, outcome.error)
+                // With its budget used up for buffers of no use it has to come again as well: the frame still waits.
+                (outcome.frames > 0 || outcome.stop == RxStop::Budget, outcome.error)
             }
             Err((error, notify)) => {
                 self.line.fail(error, notify);

@@ -53,10 +53,12 @@ impl<Q: PortQueue> Seat for Pair<Q> {
         let ring = (ticking || unwatched).then_some(RING_TICK);
         let busy = tx.is_some_and(|tx| tx.busy).then_some(BUSY_TICK);
         let hungry = self.active && rx.is_some_and(|rx| !rx.starved);
-        let port = if hungry && self.quiet_until.is_none() { self.plan.port.next_wake() } else { None };
+        // Once it has passed, it wakes nobody: it may be that nothing asks the host end again.
+        let quiet = self.quiet_until.filter(|until| now < *until);
+        let port = if hungry && quiet.is_none() { self.plan.port.next_wake() } else { None };
         let wait = [ring, busy, port].into_iter().flatten().min();
         // One that is too far away to be told is as good as none.
-        [wait.and_then(|wait| now.checked_add(wait)), self.quiet_until].into_iter().flatten().min()
+        [wait.and_then(|wait| now.checked_add(wait)), quiet].into_iter().flatten().min()
     }
 
     fn ready(&mut self, source: Source, events: EventFlags, awake: bool) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 
 use super::Workers;
@@ -26,13 +26,22 @@ pub(crate) struct Handle<S> {
 pub(crate) struct Bell {
     post: Arc<Post>,
     seat: usize,
+    /// It rings already: a guest that commands faster than the worker listens does not fill the worker's list of jobs.
+    rings: Arc<AtomicBool>,
 }
 
 impl Bell {
     /// The seat has its turn soon. Does nothing if it is gone.
     pub(crate) fn ring(&self) {
-        let seat = self.seat;
-        self.post.send(Box::new(move |crew| crew.stir(seat)));
+        if self.rings.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (seat, rings) = (self.seat, Arc::clone(&self.rings));
+        self.post.send(Box::new(move |crew| {
+            // Before the seat looks: what is rung for later rings again.
+            rings.store(false, Ordering::Release);
+            crew.stir(seat);
+        }));
     }
 }
 
@@ -74,7 +83,7 @@ impl<S: Seat> Handle<S> {
 
     /// `None` if the seat is gone.
     pub(crate) fn bell(&self) -> Option<Bell> {
-        self.seat.map(|seat| Bell { post: Arc::clone(&self.post), seat })
+        self.seat.map(|seat| Bell { post: Arc::clone(&self.post), seat, rings: Arc::default() })
     }
 
     fn run<R: Send + 'static>(&self, job: impl FnOnce(&mut Crew) -> R + Send + 'static) -> Result<R, SessionError> {

@@ -391,3 +391,33 @@ fn v318_a_frame_cut_off_at_a_bad_buffer_is_not_delivered_behind_it() {
     assert_eq!(r.read(1000), (Some(Placed::Delivered), vec![(last, 1012)]));
     r.holds(at(2), 1, &frame(1000, 1));
 }
+
+/// The guest posts a buffer of no use for every one that it gets back, and a frame waits all the time.
+struct Hopeful<'a>(&'a mut Rig, u64);
+impl FrameSource for Hopeful<'_> {
+    type Error = ();
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, ()> {
+        assert_eq!(room.put(&NetHeader::NONE, &frame(100, 1)), Placed::NoRoom);
+        for _ in 0..64 {
+            self.0.offer(&[(BUFFER, 200, 0)]);
+            self.1 += 1;
+            assert!(self.1 < 10_000, "the pump does not come back");
+        }
+        Ok(Supply::More)
+    }
+}
+
+#[test]
+fn v319_buffers_of_no_use_do_not_keep_the_pump() {
+    let mut r = Receiver::new(256, true);
+    for _ in 0..64 {
+        r.rig.offer(&[(BUFFER, 200, 0)]);
+    }
+    let mut guest = Rig::new(1);
+    guest.mem = r.rig.mem.clone();
+    guest.raw = r.rig.raw;
+    guest.avail = r.rig.avail;
+    let outcome = r.pump.pump(&mut r.rig.ring, &mut Hopeful(&mut guest, 0), &mut Open, 64).unwrap();
+    assert_eq!((outcome.frames, outcome.stop), (0, RxStop::Budget));
+    assert!((512..1024).contains(&r.pump.stats().bad_chains), "{:?}", r.pump.stats());
+}
