@@ -143,7 +143,8 @@ impl Daemon {
         let process = Process::start(command, Some(log))?;
         let started_in = Duration::ZERO;
         let mut daemon = Self { process, sockets: sockets.to_owned(), lines: Vec::new(), started_in };
-        while !daemon.listens() {
+        // A socket takes connections before all of the daemon's threads are there; each says so when it is.
+        while !daemon.listens() || daemon.said("listening at") < sockets.len() {
             let ended = daemon.collect(GLANCE);
             if ended || begin.elapsed() > PATIENCE {
                 let reason = daemon.lines.last().cloned().unwrap_or_else(|| "it does not listen".to_owned());
@@ -152,6 +153,11 @@ impl Daemon {
         }
         daemon.started_in = begin.elapsed();
         Ok(daemon)
+    }
+
+    /// How many lines of its log so far have this in them.
+    fn said(&self, text: &str) -> usize {
+        self.lines.iter().filter(|line| line.contains(text)).count()
     }
 
     /// Whether all of its sockets take connections. A connection made to find out would be a guest.

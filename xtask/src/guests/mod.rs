@@ -85,7 +85,7 @@ impl Run {
     /// The daemon's arguments for its workers.
     fn arguments(&self) -> Vec<std::ffi::OsString> {
         let pinned: Vec<String> = self.pinned.iter().map(usize::to_string).collect();
-        ["--workers", &self.workers.to_string(), "--pin", &pinned.join(","), "--log", "warn"].map(Into::into).to_vec()
+        ["--workers", &self.workers.to_string(), "--pin", &pinned.join(","), "--log", "info"].map(Into::into).to_vec()
     }
 }
 
