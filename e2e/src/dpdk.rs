@@ -167,3 +167,13 @@ pub fn processors() -> impl Iterator<Item = usize> {
     let ours = rustix::thread::sched_getaffinity(None).ok();
     (0..rustix::thread::CpuSet::MAX_CPU).filter(move |cpu| ours.as_ref().is_some_and(|set| set.is_set(*cpu)))
 }
+
+/// True if this processor has what DPDK's vector path for packed rings needs.
+pub fn avx512() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}

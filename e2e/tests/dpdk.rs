@@ -77,15 +77,6 @@ fn dpdk(shop: &Workshop) -> Option<Dpdk> {
     }
 }
 
-fn avx512() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512bw")
-        && std::arch::is_x86_feature_detected!("avx512vl");
-    #[cfg(not(target_arch = "x86_64"))]
-    return false;
-}
-
 /// Nothing but promiscuous mode, which the device does not offer, may have failed.
 fn no_complaints(lines: &[String], paths: &[&str]) {
     for path in paths {
@@ -225,7 +216,7 @@ fn serves(row: &Row) {
     if !wanted() {
         return;
     }
-    if row.packed && row.vectorized && !avx512() {
+    if row.packed && row.vectorized && !e2e::dpdk::avx512() {
         return println!("skipped: this processor has no AVX-512, which DPDK's vector path for packed rings needs");
     }
     let shop = Workshop::of_repository().unwrap();

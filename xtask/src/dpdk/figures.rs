@@ -1,5 +1,6 @@
 //! Medians and how far samples lie apart.
 
+use e2e::front::contest::median;
 use serde::Serialize;
 
 /// Samples of one figure, in short.
@@ -18,10 +19,7 @@ impl Figure {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
-        let middle = sorted.len() / 2;
-        let upper = *sorted.get(middle)?;
-        let lower = *sorted.get(sorted.len().saturating_sub(1) / 2)?;
-        let median = (lower + upper) / 2.0;
+        let median = median(sorted);
         let spread = if median > 0.0 { (max - min) / median } else { 0.0 };
         Some(Self { median, min, max, spread })
     }

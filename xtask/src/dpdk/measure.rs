@@ -15,7 +15,7 @@ pub(super) fn all(bench: &Bench, paths: &[Path], groups: &[Group], report: &mut 
     for path in paths {
         for group in groups {
             let first = report.rows.len();
-            if path.layout.wide && !avx512() {
+            if path.layout.wide && !e2e::dpdk::avx512() {
                 let skipped = |size: &Size| Row::skipped(*path, group.direction, *size, NARROW);
                 report.rows.extend(group.sizes.iter().map(skipped));
             } else if let Err(why) = self::group(bench, *path, *group, report) {
@@ -126,13 +126,4 @@ fn odd(row: &Row, size: Size) -> Vec<String> {
         }
     }
     notes
-}
-
-fn avx512() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512f")
-        && std::arch::is_x86_feature_detected!("avx512bw")
-        && std::arch::is_x86_feature_detected!("avx512vl");
-    #[cfg(not(target_arch = "x86_64"))]
-    return false;
 }

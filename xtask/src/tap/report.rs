@@ -2,6 +2,7 @@
 
 use super::arm::{Arm, Device};
 use super::sample::{Load, Sample};
+use e2e::front::contest::median;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +20,7 @@ impl Figure {
         let mut values: Vec<f64> = values.filter(|v| v.is_finite()).collect();
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let high = *values.get(middle)?;
-        let low = if values.len().is_multiple_of(2) { *values.get(middle.saturating_sub(1))? } else { high };
-        Some(Self { median: f64::midpoint(low, high), min, max })
+        Some(Self { median: median(values), min, max })
     }
 }
 
