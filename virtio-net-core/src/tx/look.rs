@@ -84,7 +84,7 @@ pub(super) fn bytes_of(burst: &TxBurst<'_>, frames: usize) -> u64 {
 #[inline]
 fn plain<'h>(chain: &Chain, head: &'h mut [u8; HEAD_LEN], format: &TxFormat) -> Result<(&'h [u8], usize), Option<u64>> {
     let seg = chain.usual().ok_or(None)?;
-    let word = seg.load64(0).ok_or(None)?;
+    let word = seg.load64().ok_or(None)?;
     // Nothing is left of what is too short for a header, and that is too short for a frame.
     let frame = seg.skip(format.header_len);
     if word & SAYS_SOMETHING != 0 || !(MIN_FRAME..=MAX_FRAME).contains(&frame.len()) {

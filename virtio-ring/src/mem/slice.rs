@@ -92,16 +92,15 @@ impl<'m> GuestSlice<'m> {
         copy::prefetch_write(self.ptr.wrapping_add(LINE));
     }
 
-    /// The eight bytes from byte `at` on, as a little-endian number; `None` if there are not that many.
+    /// The first eight bytes as a little-endian number; `None` if there are not that many.
     #[inline]
     #[must_use]
-    pub fn load64(&self, at: usize) -> Option<u64> {
-        let end = at.checked_add(size_of::<u64>())?;
-        if end > self.len {
+    pub fn load64(&self) -> Option<u64> {
+        if self.len < size_of::<u64>() {
             return None;
         }
-        // SAFETY: eight bytes from `at` on are inside of the run, which is mapped (contract of `new`).
-        Some(u64::from_le(unsafe { copy::load64(self.ptr.wrapping_add(at)) }))
+        // SAFETY: eight bytes are inside of the run, which is mapped (contract of `new`).
+        Some(u64::from_le(unsafe { copy::load64(self.ptr) }))
     }
 
     /// Stores twelve bytes at the front: the header of most frames, in two stores. False, and nothing, if there are not
