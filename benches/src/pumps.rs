@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::hint::black_box;
 
-use net_filter::{MacAddr, MacFilter, SpoofCheck};
+use net_filter::{MacAddr, ReceiveFilter, SpoofCheck};
 use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst};
 use virtio_net_core::rx::{RxFilter, RxFormat, RxPump};
 use virtio_net_core::tx::{TxFormat, TxPump};
@@ -131,7 +131,7 @@ fn counted_rx<R: DeviceRing>(
     pump: &mut RxPump<Memory>,
     ring: &mut R,
     source: &mut Frames<'_>,
-    filter: &mut MacFilter,
+    filter: &mut ReceiveFilter,
 ) -> u64 {
     pump.pump(ring, source, filter, u64::MAX).map_or(0, |outcome| black_box(outcome).frames)
 }
@@ -143,7 +143,7 @@ fn rx(queue: &Queue, count: u32, len: usize) -> Outcome {
     let element = |i: u32| Element { addr: Arena::buffer((i % 256) as u16), len: BUFFER_LEN, writable: true };
     let format: RxFormat = rx_format(ACKED);
     let mut pump = RxPump::new(queue.arena.memory.clone(), 256, format);
-    let mut filter = MacFilter::new(GUEST);
+    let mut filter = ReceiveFilter::for_station(GUEST);
     let mut next = 0..;
     driver.add_each(next.by_ref().take(256).map(element), |_| ());
     let _ = driver.flush();

@@ -70,6 +70,13 @@ impl MacAddr {
         let [a, b, c, d, e, f] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
+
+    /// The address whose bytes are in the low bits of a word.
+    #[must_use]
+    pub(crate) const fn from_word(word: u64) -> Self {
+        let [a, b, c, d, e, f, ..] = word.to_le_bytes();
+        Self([a, b, c, d, e, f])
+    }
 }
 
 impl From<[u8; 6]> for MacAddr {

@@ -1,8 +1,9 @@
 //! The config space: `struct virtio_net_config` (virtio 1.3, 5.1.4).
 
-use net_filter::MacAddr;
+use net_filter::{MacAddr, TableLimits};
 
 use crate::features::Features;
+use crate::steering::{HashTypes, MAX_KEY, MAX_TABLE, TunnelTypes};
 
 /// Bytes of the config space.
 #[doc(alias = "virtio_net_config")]
@@ -21,6 +22,10 @@ const PAIRS: usize = 8;
 pub(crate) const MTU: usize = 10;
 const SPEED: usize = 12;
 const DUPLEX: usize = 16;
+const RSS_KEY: usize = 17;
+const RSS_TABLE: usize = 18;
+const HASH_TYPES: usize = 20;
+const TUNNEL_TYPES: usize = 24;
 
 /// `status`: the link is up.
 const LINK_UP: u16 = 1;
@@ -70,13 +75,29 @@ pub struct NetConfig {
     pub speed: Option<u32>,
     /// Half or full duplex.
     pub duplex: Duplex,
+    /// The driver may not choose another address: what it sends is checked for this one.
+    pub fixed_mac: bool,
+    /// Most addresses of the tables of addresses.
+    pub tables: TableLimits,
+    /// A number that guests do not know, for the places of addresses in them.
+    pub seed: u64,
 }
 
 impl NetConfig {
     /// One queue pair, the link up, and nothing else known.
     #[must_use]
     pub const fn new(mac: MacAddr) -> Self {
-        Self { mac, mtu: None, pairs: 1, link_up: true, speed: None, duplex: Duplex::Unknown }
+        Self {
+            mac,
+            mtu: None,
+            pairs: 1,
+            link_up: true,
+            speed: None,
+            duplex: Duplex::Unknown,
+            fixed_mac: false,
+            tables: TableLimits { unicast: 1024, multicast: 1024 },
+            seed: 0,
+        }
     }
 
     /// The features that this configuration has no value for, or no use.
@@ -86,7 +107,7 @@ impl NetConfig {
             lacks = lacks.union(Features::MTU);
         }
         if self.pairs < 2 {
-            lacks = lacks.union(Features::MQ).union(Features::CTRL_VQ);
+            lacks = lacks.union(Features::MQ).union(Features::RSS);
         }
         if self.speed.is_none() && matches!(self.duplex, Duplex::Unknown) {
             lacks = lacks.union(Features::SPEED_DUPLEX);
@@ -157,6 +178,7 @@ pub enum ConfigError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConfigSpace {
     bytes: [u8; CONFIG_LEN],
+    has_mac: bool,
     has_status: bool,
     can_announce: bool,
     status: u16,
@@ -171,6 +193,7 @@ impl ConfigSpace {
         config.check()?;
         let mut space = Self {
             bytes: [0; CONFIG_LEN],
+            has_mac: offered.contains(Features::MAC),
             has_status: offered.contains(Features::STATUS),
             can_announce: offered.contains(Features::GUEST_ANNOUNCE.union(Features::STATUS)),
             status: 0,
@@ -178,7 +201,17 @@ impl ConfigSpace {
         if offered.contains(Features::MAC) {
             space.put(MAC, &config.mac.0);
         }
-        if offered.contains(Features::MQ) {
+        if offered.intersects(Features::RSS.union(Features::HASH_REPORT)) {
+            space.put(RSS_KEY, &[MAX_KEY as u8]);
+            space.put(HASH_TYPES, &HashTypes::all().bits().to_le_bytes());
+        }
+        if offered.contains(Features::RSS) {
+            space.put(RSS_TABLE, &MAX_TABLE.to_le_bytes());
+        }
+        if offered.contains(Features::HASH_TUNNEL) {
+            space.put(TUNNEL_TYPES, &TunnelTypes::all().bits().to_le_bytes());
+        }
+        if offered.intersects(Features::MQ.union(Features::RSS)) {
             space.put(PAIRS, &config.pairs.to_le_bytes());
         }
         if let Some(mtu) = config.mtu
@@ -217,6 +250,13 @@ impl ConfigSpace {
         }
         self.put(offset, data);
         Ok(())
+    }
+
+    /// Shows another address, if it shows one at all.
+    pub(crate) fn set_mac(&mut self, mac: MacAddr) {
+        if self.has_mac {
+            self.put(MAC, &mac.0);
+        }
     }
 
     /// Sets the link up or down. True if the driver is to get a configuration change notification.
@@ -284,16 +324,21 @@ mod tests {
     /// What the bytes must be, feature by feature.
     fn expected(offered: Features) -> [u8; CONFIG_LEN] {
         let mut all = [0; CONFIG_LEN];
-        let fields: [(Features, usize, &[u8]); 6] = [
+        let fields: [(Features, usize, &[u8]); 11] = [
             (Features::MAC, 0, &OWN.0),
             (Features::STATUS, 6, &[1, 0]),
             (Features::MQ, 8, &[4, 0]),
             (Features::MTU, 10, &[0xdc, 0x05]),
             (Features::SPEED_DUPLEX, 12, &[0x10, 0x27, 0, 0]),
             (Features::SPEED_DUPLEX, 16, &[1]),
+            (Features::RSS, 8, &[4, 0]),
+            (Features::RSS | Features::HASH_REPORT, 17, &[40]),
+            (Features::RSS, 18, &[128, 0]),
+            (Features::RSS | Features::HASH_REPORT, 20, &[0xff, 1, 0, 0]),
+            (Features::HASH_TUNNEL, 24, &[0xff, 1, 0, 0]),
         ];
         for (feature, at, value) in fields {
-            if offered.contains(feature) {
+            if offered.intersects(feature) {
                 all[at..at + value.len()].copy_from_slice(value);
             }
         }
@@ -315,9 +360,18 @@ mod tests {
     }
 
     #[test]
-    fn g8_fields_follow_what_is_offered() {
-        let bits =
-            [Features::MAC, Features::STATUS, Features::MQ, Features::MTU, Features::SPEED_DUPLEX, Features::CTRL_VQ];
+    fn n6_n7_g8_fields_follow_what_is_offered() {
+        let bits = [
+            Features::MAC,
+            Features::STATUS,
+            Features::MQ,
+            Features::MTU,
+            Features::SPEED_DUPLEX,
+            Features::CTRL_VQ,
+            Features::RSS,
+            Features::HASH_REPORT,
+            Features::HASH_TUNNEL,
+        ];
         for n in 0..1_usize << bits.len() {
             let offered = bits.iter().enumerate().filter(|(i, _)| n >> i & 1 == 1).map(|(_, f)| *f).collect();
             assert_eq!(bytes(&ConfigSpace::new(&full(), offered).unwrap()), expected(offered), "{offered}");

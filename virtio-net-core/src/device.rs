@@ -1,10 +1,21 @@
 //! What a device is before and between its queues: offer, config space, acknowledged features, queue numbers.
 
+mod commands;
+
+pub use commands::Commands;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use net_filter::RxRules;
+
 use crate::config::{ConfigError, ConfigSpace, NetConfig};
-use crate::ctrl::{self, Ack, CtrlHandler};
+use crate::ctrl::{CommandCounters, Counters};
 use crate::features::{self, FeatureError, Features, Offer, WithheldReason};
 use crate::offload::{rx_format, tx_format};
 use crate::rx::RxFormat;
+use crate::settings::Settings;
+use crate::steering::{MAX_KEY, MAX_TABLE, RssLimits};
 use crate::tx::TxFormat;
 
 /// What a queue is for (virtio 1.3, 5.1.2).
@@ -24,28 +35,42 @@ pub struct NetDevice {
     offer: Offer,
     config: ConfigSpace,
     pairs: u16,
+    /// The driver may not choose another address.
+    fixed_mac: bool,
     acked: Features,
-    enabled_pairs: u16,
+    /// Everything as it is before a driver comes.
+    initial: RxRules,
+    settings: Arc<Settings>,
+    /// Queues that are enabled, in the order of the virtqueues.
+    enabled: Vec<bool>,
+    commands: CommandCounters,
 }
 
 impl NetDevice {
     /// A device that wants to offer `wanted` ([`Features::SUPPORTED`] for all there is, without what its transport cannot
     /// do of [`Features::TRANSPORT`]) with a back end that has `back_end`.
     ///
-    /// `MTU`, `SPEED_DUPLEX` and `MQ` are offered if the configuration has a value for them, `CTRL_VQ` if there is
-    /// more than one pair.
+    /// `MTU`, `SPEED_DUPLEX` and `MQ` are offered if the configuration has a value for them.
     ///
     /// # Errors
     /// [`ConfigError`] names the value that cannot be.
     pub fn new(config: &NetConfig, wanted: Features, back_end: Features) -> Result<Self, ConfigError> {
         let mut offer = features::offer(wanted, back_end);
         offer.withhold(config.lacks(), WithheldReason::Config);
+        let space = ConfigSpace::new(config, offer.features)?;
+        let initial = RxRules::new(config.mac).with_limits(config.tables, config.seed);
+        let settings = Arc::new(Settings::new(initial.clone(), config.pairs, Features::empty()));
+        let enabled = alloc::vec![false; usize::from(config.pairs).saturating_mul(2)];
         Ok(Self {
-            config: ConfigSpace::new(config, offer.features)?,
+            config: space,
             offer,
             pairs: config.pairs,
+            fixed_mac: config.fixed_mac,
             acked: Features::empty(),
-            enabled_pairs: 1,
+            initial,
+            settings,
+            enabled,
+            commands: CommandCounters::default(),
         })
     }
 
@@ -80,7 +105,18 @@ impl NetDevice {
     /// [`FeatureError`]: `FEATURES_OK` stays unset.
     pub fn acknowledge(&mut self, acked: Features) -> Result<(), FeatureError> {
         self.acked = features::acknowledge(self.offer.features, acked)?;
+        self.settings = Arc::new(Settings::new(self.initial.clone(), self.pairs, acked));
         Ok(())
+    }
+
+    /// A driver with a control queue of its own is here: until it says otherwise it gets what the specification has it
+    /// get then, no groups and no VLANs if it can name them.
+    ///
+    /// Not called for a front end that keeps the control queue to itself: its driver's commands never come.
+    pub fn begin_commands(&mut self) {
+        let acked = self.acked;
+        let filter = &mut self.settings_mut().filter;
+        filter.begin(acked.contains(Features::CTRL_RX), acked.contains(Features::CTRL_VLAN));
     }
 
     /// What the driver acknowledged; nothing after a reset.
@@ -92,9 +128,42 @@ impl NetDevice {
     /// Back to the state before the driver came. The offer, the MTU and the link stay.
     pub fn reset(&mut self) {
         self.acked = Features::empty();
-        // virtio 1.3, 5.1.6.5.6: only the first pair until the driver asks for more.
-        self.enabled_pairs = 1;
+        self.settings = Arc::new(Settings::new(self.initial.clone(), self.pairs, self.acked));
+        self.enabled.fill(false);
+        self.config.set_mac(self.initial.own());
         self.config.announced();
+    }
+
+    /// What the driver asked for by command: a picture, which later commands do not change.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings)
+    }
+
+    /// Carries out commands; `counters` has those of the queues, for a driver that asks.
+    pub fn commands<'a>(&'a mut self, counters: &'a dyn Counters) -> Commands<'a> {
+        Commands { device: self, counters }
+    }
+
+    /// A receive or transmit queue was set up, or stopped. One that comes back forgets what was set for it alone (virtio
+    /// 1.4, 5.1.6.5.9.5).
+    pub fn set_enabled(&mut self, index: u16, on: bool) {
+        let Some(enabled) = self.enabled.get_mut(usize::from(index)) else { return };
+        if on && !core::mem::replace(enabled, on) {
+            self.settings_mut().coalescing.restart(index);
+        }
+        if let Some(enabled) = self.enabled.get_mut(usize::from(index)) {
+            *enabled = on;
+        }
+    }
+
+    /// True if it is a receive or transmit queue that is set up.
+    fn is_enabled(&self, index: u16) -> bool {
+        self.enabled.get(usize::from(index)).copied().unwrap_or(false)
+    }
+
+    fn rss_limits(&self) -> RssLimits {
+        RssLimits { pairs: self.pairs, table: MAX_TABLE, key: MAX_KEY as u8 }
     }
 
     /// How received frames are laid out for this driver.
@@ -104,7 +173,8 @@ impl NetDevice {
         self.config.read(crate::config::MTU, &mut mtu);
         // virtio 1.3, 5.1.4.1: binding once the driver acknowledged it.
         let mtu = self.acked.contains(Features::MTU).then_some(u16::from_le_bytes(mtu));
-        RxFormat { mtu, ..rx_format(self.acked) }
+        let on = self.acked.difference(Features::GUEST_OFFLOADS).union(self.settings.offloads);
+        RxFormat { mtu, steered: self.settings.steering.is_on(), ..rx_format(on) }
     }
 
     /// How this driver lays frames out that it sends.
@@ -115,14 +185,20 @@ impl NetDevice {
 
     /// Queue pairs that the driver uses: 1 until it asks for more by control command.
     #[must_use]
-    pub const fn enabled_pairs(&self) -> u16 {
-        self.enabled_pairs
+    pub fn enabled_pairs(&self) -> u16 {
+        self.settings.pairs
+    }
+
+    /// Queue pairs that a driver with these features may use.
+    #[must_use]
+    pub const fn usable_pairs(&self, acked: Features) -> u16 {
+        if acked.intersects(Features::MQ.union(Features::RSS)) { self.pairs } else { 1 }
     }
 
     /// Number of queues that a driver with these features may set up.
     #[must_use]
     pub const fn queues(&self, acked: Features) -> u32 {
-        let pairs = if acked.contains(Features::MQ) { self.pairs } else { 1 };
+        let pairs = self.usable_pairs(acked);
         let ctrl = if acked.contains(Features::CTRL_VQ) { 1 } else { 0 };
         (pairs as u32).wrapping_mul(2).wrapping_add(ctrl) // at most 65537
     }
@@ -136,36 +212,11 @@ impl NetDevice {
             return None;
         }
         let pair = (index >> 1) as u16; // `index` is at most 65536
-        let pairs = if acked.contains(Features::MQ) { self.pairs } else { 1 };
+        let pairs = self.usable_pairs(acked);
         Some(match (pair >= pairs, index & 1) {
             (true, _) => QueueRole::Ctrl,
             (false, 0) => QueueRole::Rx(pair),
             (false, _) => QueueRole::Tx(pair),
         })
-    }
-}
-
-/// The commands of the control queue that this device knows.
-impl CtrlHandler for NetDevice {
-    fn handle(&mut self, class: u8, cmd: u8, data: &[u8]) -> Ack {
-        match (class, cmd) {
-            (ctrl::CLASS_MQ, ctrl::VQ_PAIRS_SET) if self.acked.contains(Features::MQ) => match data {
-                [low, high] => match u16::from_le_bytes([*low, *high]) {
-                    pairs if (1..=self.pairs).contains(&pairs) => {
-                        self.enabled_pairs = pairs;
-                        Ack::Ok
-                    }
-                    _ => Ack::Err,
-                },
-                _ => Ack::Err,
-            },
-            (ctrl::CLASS_ANNOUNCE, ctrl::ANNOUNCE_ACK)
-                if self.acked.contains(Features::GUEST_ANNOUNCE) && data.is_empty() =>
-            {
-                self.config.announced();
-                Ack::Ok
-            }
-            _ => Ack::Err,
-        }
     }
 }

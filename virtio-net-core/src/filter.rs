@@ -1,11 +1,11 @@
 //! The filters of [`net_filter`] at the pumps.
 
-use net_filter::{MacFilter, SpoofCheck};
+use net_filter::{ReceiveFilter, SpoofCheck};
 
 use crate::rx::RxFilter;
 use crate::tx::TxFilter;
 
-impl RxFilter for MacFilter {
+impl RxFilter for ReceiveFilter {
     #[inline]
     fn accepts(&mut self, head: &[u8]) -> bool {
         Self::accepts(self, head)

@@ -66,6 +66,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod backend;
+pub mod coalesce;
 pub mod config;
 pub mod ctrl;
 mod device;
@@ -75,12 +76,15 @@ mod filter;
 mod header;
 pub mod offload;
 pub mod rx;
+mod settings;
+pub mod steering;
 pub mod tx;
 
 pub use config::{ConfigSpace, Duplex, NetConfig};
-pub use device::{NetDevice, QueueRole};
+pub use device::{Commands, NetDevice, QueueRole};
 pub use features::Features;
 pub use header::{
     BACKEND_HEADER_LEN, DATA_VALID, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM, NetHeader,
 };
 pub use offload::{HeaderFault, TxOffloads, rx_format, tx_format};
+pub use settings::Settings;

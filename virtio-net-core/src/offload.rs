@@ -37,6 +37,7 @@ pub fn rx_format(acked: Features) -> RxFormat {
         gso_types,
         ecn: acked.contains(Features::GUEST_ECN),
         mtu: None,
+        steered: false,
     }
 }
 

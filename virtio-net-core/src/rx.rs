@@ -2,7 +2,7 @@
 
 pub(crate) mod room;
 
-pub use room::{Placed, RxFilter, RxFormat, RxRoom, RxWatch};
+pub use room::{Carried, Placed, RxFilter, RxFormat, RxRoom, RxWatch, Steer};
 
 use virtio_ring::{Chains, DeviceRing, GuestMemory, Notify, RingError};
 
@@ -38,6 +38,18 @@ pub struct RxStats {
     pub no_room: u64,
     /// Buffers that broke a rule and were given back empty.
     pub bad_chains: u64,
+    /// Frames delivered as [`DATA_VALID`](crate::DATA_VALID).
+    pub data_valid: u64,
+    /// Frames delivered as [`NEEDS_CSUM`](crate::NEEDS_CSUM).
+    pub needs_csum: u64,
+    /// Frames delivered that are to be segmented.
+    pub gso_frames: u64,
+    /// Their bytes, without the header.
+    pub gso_bytes: u64,
+    /// Frames handed over to other queues, which the driver chose for them.
+    pub steered: u64,
+    /// Frames whose queue does not run or has no room: dropped.
+    pub lost: u64,
 }
 
 /// Why a receive pump stopped.
@@ -74,6 +86,8 @@ pub struct RxPump<M> {
     format: RxFormat,
     plain_len: usize,
     filled: Filled,
+    /// Calls are held back: see [`hold_calls`](RxPump::hold_calls).
+    holds: bool,
     stats: RxStats,
 }
 
@@ -87,6 +101,7 @@ impl<M: GuestMemory> RxPump<M> {
             plain_len: format.plain_len(),
             format,
             filled: Filled::new(depth),
+            holds: false,
             stats: RxStats::default(),
         }
     }
@@ -100,6 +115,25 @@ impl<M: GuestMemory> RxPump<M> {
     /// The chains held ahead, to be rewound before the queue stops or its memory changes.
     pub const fn chains(&mut self) -> &mut Chains<M> {
         &mut self.chains
+    }
+
+    /// Goes on in another way: other offloads, or steering. The header stays as long as it is, which was frozen when the
+    /// queue started.
+    pub fn set_format(&mut self, format: RxFormat) {
+        self.format = RxFormat { header_len: self.format.header_len, mergeable: self.format.mergeable, ..format };
+        self.plain_len = self.format.plain_len();
+    }
+
+    /// Lets [`pump`](Self::pump) make no calls but leave them to [`call`](Self::call), or not any more.
+    pub const fn hold_calls(&mut self, on: bool) {
+        self.holds = on;
+    }
+
+    /// Says whether the driver wants a call for all that became visible while calls were held back.
+    pub fn call<R: DeviceRing>(&mut self, ring: &mut R) -> Notify {
+        let notify = ring.notify();
+        self.stats.calls = self.stats.calls.wrapping_add(u64::from(notify.is_needed()));
+        notify
     }
 
     /// Delivers at least `budget` frames if there are that many: a publication with each burst of the source, and one look at
@@ -154,10 +188,9 @@ impl<M: GuestMemory> RxPump<M> {
                 most = DEPTH;
             }
         };
-        let notify = ring.notify();
+        let notify = if self.holds { Notify::Suppressed } else { self.call(ring) };
         let frames = self.stats.frames.wrapping_sub(before);
         self.stats.bursts = self.stats.bursts.wrapping_add(u64::from(frames > 0));
-        self.stats.calls = self.stats.calls.wrapping_add(u64::from(notify.is_needed()));
         match fault {
             Some(fault) => Err((fault, notify)),
             None => Ok(RxOutcome { frames, notify, stop, error }),

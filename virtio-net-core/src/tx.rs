@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use virtio_ring::{Chains, DeviceRing, GuestMemory, Notify, RingError};
 
 use crate::backend::{FrameSink, Front, Mark, Taken, TxBurst};
+use crate::header::{GSO_NONE, NEEDS_CSUM};
 use crate::offload::TxOffloads;
 use look::Looked;
 
@@ -47,6 +48,12 @@ pub struct TxStats {
     pub bad_frames: u64,
     /// Chains that broke a rule.
     pub bad_chains: u64,
+    /// Frames whose checksum was left to the host end, those it dropped included.
+    pub needs_csum: u64,
+    /// Frames to be segmented, likewise.
+    pub gso_frames: u64,
+    /// Their bytes.
+    pub gso_bytes: u64,
 }
 
 /// Why a transmit pump stopped.
@@ -80,6 +87,8 @@ pub struct TxPump<M> {
     chains: Chains<M>,
     fronts: Box<[Front; BURST]>,
     format: TxFormat,
+    /// Calls are held back: see [`hold_calls`](TxPump::hold_calls).
+    holds: bool,
     stats: TxStats,
 }
 
@@ -91,6 +100,7 @@ impl<M: GuestMemory> TxPump<M> {
             chains: Chains::new(mem, BURST),
             fronts: Box::new([Front::NONE; BURST]),
             format,
+            holds: false,
             stats: TxStats::default(),
         }
     }
@@ -104,6 +114,18 @@ impl<M: GuestMemory> TxPump<M> {
     /// The chains held ahead, to be rewound before the queue stops or its memory changes.
     pub const fn chains(&mut self) -> &mut Chains<M> {
         &mut self.chains
+    }
+
+    /// Lets [`pump`](Self::pump) make no calls but leave them to [`call`](Self::call), or not any more.
+    pub const fn hold_calls(&mut self, on: bool) {
+        self.holds = on;
+    }
+
+    /// Says whether the driver wants a call for all that became visible while calls were held back.
+    pub fn call<R: DeviceRing>(&mut self, ring: &mut R) -> Notify {
+        let notify = ring.notify();
+        self.stats.calls = self.stats.calls.wrapping_add(u64::from(notify.is_needed()));
+        notify
     }
 
     /// Sends at least `budget` frames if there are that many: a publication with each burst, and one look at whether the
@@ -141,9 +163,8 @@ impl<M: GuestMemory> TxPump<M> {
                 break self.short();
             }
         };
-        let notify = ring.notify();
+        let notify = if self.holds { Notify::Suppressed } else { self.call(ring) };
         self.stats.bursts = self.stats.bursts.wrapping_add(u64::from(taken > 0));
-        self.stats.calls = self.stats.calls.wrapping_add(u64::from(notify.is_needed()));
         match fault {
             Some(fault) => Err((fault, notify)),
             None => Ok(TxOutcome { chains: taken, notify, stop }),
@@ -188,7 +209,7 @@ impl<M: GuestMemory> TxPump<M> {
     ) -> usize {
         let view = self.chains.view();
         let held = view.chains().len();
-        let Looked { count, bytes } = look::look(&view, &mut *self.fronts, &self.format, filter);
+        let Looked { count, offloads, bytes } = look::look(&view, &mut *self.fronts, &self.format, filter);
         let burst = TxBurst { view, fronts: &*self.fronts, header_len: self.format.header_len, count };
         let took = if count == 0 { Taken::default() } else { sink.submit(&burst) };
         let good = took.count.min(count);
@@ -197,8 +218,27 @@ impl<M: GuestMemory> TxPump<M> {
         self.stats.frames = self.stats.frames.wrapping_add(good.saturating_sub(took.failed) as u64);
         self.stats.bytes = self.stats.bytes.wrapping_add(bytes);
         let done = if good == count && count == held { held } else { self.pass(held, good) };
+        if offloads {
+            self.count_offloads(done);
+        }
         // The device writes nothing to a transmit chain.
         self.chains.complete_unwritten(ring, done)
+    }
+
+    /// Counts what the first `done` chains of a burst asked of the host end.
+    #[cold]
+    fn count_offloads(&mut self, done: usize) {
+        let view = self.chains.view();
+        for (front, chain) in self.fronts.iter().zip(view.chains()).take(done).filter(|(f, _)| f.mark == Mark::Offload)
+        {
+            let header = front.header;
+            self.stats.needs_csum = self.stats.needs_csum.wrapping_add(u64::from(header.flags & NEEDS_CSUM));
+            if header.gso_type != GSO_NONE {
+                let len = u64::from(chain.readable_len()).wrapping_sub(self.format.header_len as u64);
+                self.stats.gso_frames = self.stats.gso_frames.wrapping_add(1);
+                self.stats.gso_bytes = self.stats.gso_bytes.wrapping_add(len);
+            }
+        }
     }
 
     /// How many chains of a burst are done with if the sink took the first `left` of its frames; counts the others among

@@ -76,7 +76,15 @@ fn receiving_allocates_nothing() {
             let acked = Features::VERSION_1 | Features::MRG_RXBUF;
             let mut driver = NetDriver::new(mem.clone(), ring(&rx), ring(&tx), &plan, acked).unwrap();
             let mut device = AnyDevice::new(&mem, format, &rx, format.start()).unwrap();
-            let rules = RxFormat { header_len: 12, mergeable: true, flags: 0, gso_types: 0, ecn: false, mtu: None };
+            let rules = RxFormat {
+                header_len: 12,
+                mergeable: true,
+                flags: 0,
+                gso_types: 0,
+                ecn: false,
+                mtu: None,
+                steered: false,
+            };
             let mut pump = RxPump::new(mem.clone(), 256, rules);
             let mut source = Lengths { bytes: vec![7; 65_589], next: 0, left: 0 };
             let mut held = Vec::with_capacity(256);

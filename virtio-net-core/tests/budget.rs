@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use counting::{Counts, Watched, WatchedArea};
-use net_filter::{MacAddr, MacFilter, SpoofCheck};
+use net_filter::{MacAddr, ReceiveFilter, SpoofCheck};
 use virtio_net_core::backend::{FrameSink, FrameSource, Placed, RxRoom, Supply, Taken, TxBurst};
 use virtio_net_core::rx::{RxFilter, RxPump, RxStop};
 use virtio_net_core::tx::{TxPump, TxStop};
@@ -169,7 +169,8 @@ fn a_burst_to_the_guest() {
         for round in 1..=20 {
             queue.post(2048, true, &[]);
             queue.watched.take();
-            let outcome = pump.pump(&mut queue.device, &mut Inbox(BURST), &mut MacFilter::new(GUEST), 64).unwrap();
+            let outcome =
+                pump.pump(&mut queue.device, &mut Inbox(BURST), &mut ReceiveFilter::for_station(GUEST), 64).unwrap();
             assert_eq!(queue.watched.take(), budget(row, true), "{row:?}, burst {round}");
             assert_eq!((outcome.frames, outcome.stop), (BURST, RxStop::Dry));
             assert_eq!((pump.stats().bursts, pump.stats().calls <= round), (round, true), "at most one call");
@@ -187,13 +188,13 @@ fn nothing_to_deliver_costs_nothing() {
         let mut pump = RxPump::new(queue.watched.clone(), SIZE, rx_format(row.features()));
         queue.post(2048, true, &[]);
         queue.post(2048, true, &[]);
-        let mut filter = MacFilter::new(GUEST);
+        let mut filter = ReceiveFilter::for_station(GUEST);
         pump.pump(&mut queue.device, &mut Inbox(0), &mut filter, 64).unwrap();
         queue.watched.take();
         for _ in 0..10 {
             pump.pump(&mut queue.device, &mut Inbox(0), &mut filter, 64).unwrap();
         }
-        let mut other = MacFilter::new(MacAddr([2, 0, 0, 0, 0, 1]));
+        let mut other = ReceiveFilter::for_station(MacAddr([2, 0, 0, 0, 0, 1]));
         assert_eq!(pump.pump(&mut queue.device, &mut Inbox(0), &mut other, 64).unwrap().frames, 0);
         let mut rejected = Rejected(BURST);
         assert_eq!(pump.pump(&mut queue.device, &mut rejected, &mut other, 64).unwrap().frames, 0);

@@ -8,7 +8,7 @@
 )]
 
 use proptest::prelude::*;
-use virtio_net_core::ctrl::{Ack, CtrlHandler, CtrlPump, CtrlStats, MAX_COMMAND};
+use virtio_net_core::ctrl::{Ack, CtrlHandler, CtrlPump, CtrlStats, MAX_COMMAND, Reply};
 use virtio_ring::{
     Access, DeviceRing, DriverRing, Element, GuestAddr, GuestMemory, HeapMemory, Notify, QueueConfig, QueueState,
     SplitDevice, SplitDriver, SplitSizes,
@@ -26,7 +26,7 @@ const SIZE: u16 = 64;
 struct Log(Vec<(u8, u8, Vec<u8>)>);
 
 impl CtrlHandler for Log {
-    fn handle(&mut self, class: u8, cmd: u8, data: &[u8]) -> Ack {
+    fn handle(&mut self, class: u8, cmd: u8, data: &[u8], _reply: &mut Reply) -> Ack {
         self.0.push((class, cmd, data.to_vec()));
         if class == 0xee { Ack::Err } else { Ack::Ok }
     }

@@ -1,13 +1,12 @@
-//! The device outside of its rings: negotiation, queue numbers, commands, filters.
+//! The device outside of its rings: negotiation, queue numbers, filters.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use virtio_net_core::ctrl::{Ack, CtrlHandler};
 use virtio_net_core::features::WithheldReason;
 use virtio_net_core::rx::RxFilter;
 use virtio_net_core::tx::TxFilter;
 use virtio_net_core::{Duplex, Features, NetConfig, NetDevice, QueueRole, rx_format, tx_format};
 
-use net_filter::{MacAddr, MacFilter, SpoofCheck};
+use net_filter::{MacAddr, ReceiveFilter, SpoofCheck};
 
 const OWN: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
@@ -20,18 +19,18 @@ fn device(pairs: u16) -> NetDevice {
 fn g3_what_the_configuration_has_no_value_for_is_not_offered() {
     let plain = device(1);
     let config = NetConfig::new(OWN);
-    let absent = Features::MTU | Features::SPEED_DUPLEX | Features::MQ | Features::CTRL_VQ | Features::GUEST_ANNOUNCE;
+    let absent = Features::MTU | Features::SPEED_DUPLEX | Features::MQ | Features::RSS | Features::RSS_CONTEXT;
     assert_eq!(plain.offer().features, Features::SUPPORTED - absent);
     for withheld in &plain.offer().withheld {
         assert!(absent.contains(withheld.feature), "{withheld}");
-        let derived = withheld.feature == Features::GUEST_ANNOUNCE;
+        let derived = withheld.feature == Features::RSS_CONTEXT;
         assert_eq!(matches!(withheld.reason, WithheldReason::Needs(_)), derived, "{withheld}");
     }
     let table = [
         (NetConfig { mtu: Some(1500), ..config }, Features::MTU),
         (NetConfig { speed: Some(1000), ..config }, Features::SPEED_DUPLEX),
         (NetConfig { duplex: Duplex::Full, ..config }, Features::SPEED_DUPLEX),
-        (NetConfig { pairs: 2, ..config }, Features::MQ | Features::CTRL_VQ | Features::GUEST_ANNOUNCE),
+        (NetConfig { pairs: 2, ..config }, Features::MQ | Features::RSS | Features::RSS_CONTEXT),
     ];
     for (config, more) in table {
         let device = NetDevice::new(&config, Features::SUPPORTED, Features::BACK_END).unwrap();
@@ -44,7 +43,7 @@ fn g4_g5_a_refused_set_changes_nothing_and_a_good_one_can_be_given_again() {
     let mut device = device(2);
     let good = Features::VERSION_1 | Features::CSUM | Features::HOST_TSO4;
     for _ in 0..2 {
-        assert!(device.acknowledge(good | Features::HOST_ECN | Features::HASH_REPORT).is_err());
+        assert!(device.acknowledge(good | Features::HOST_ECN | Features::STANDBY).is_err());
         assert!(device.acknowledge(good - Features::CSUM).is_err());
         assert_eq!(device.acked(), Features::empty());
         device.acknowledge(good).unwrap();
@@ -60,10 +59,11 @@ fn queues_are_numbered_by_what_was_acknowledged() {
     let none = Features::VERSION_1;
     let ctrl = none | Features::CTRL_VQ;
     let mq = ctrl | Features::MQ;
+    let rss = ctrl | Features::RSS;
     for pairs in [1_u16, 2, 3, 0x8000] {
         let device = device(pairs);
         let pairs = u32::from(pairs);
-        for (acked, used, has_ctrl) in [(none, 1, false), (ctrl, 1, true), (mq, pairs, true)] {
+        for (acked, used, has_ctrl) in [(none, 1, false), (ctrl, 1, true), (mq, pairs, true), (rss, pairs, true)] {
             assert_eq!(device.queues(acked), 2 * used + u32::from(has_ctrl));
             for index in (0..70_000).chain([u32::MAX - 1, u32::MAX]) {
                 let expected = match index {
@@ -78,61 +78,10 @@ fn queues_are_numbered_by_what_was_acknowledged() {
 }
 
 #[test]
-fn n63_pairs_are_set_within_what_there_is_and_a_reset_leaves_one() {
-    let mut device = device(4);
-    assert_eq!(device.handle(4, 0, &[2, 0]), Ack::Err, "not acknowledged");
-    device.acknowledge(device.offer().features).unwrap();
-    for pairs in 0..=u16::MAX {
-        let before = device.enabled_pairs();
-        let good = (1..=4).contains(&pairs);
-        assert_eq!(device.handle(4, 0, &pairs.to_le_bytes()) == Ack::Ok, good, "{pairs}");
-        assert_eq!(device.enabled_pairs(), if good { pairs } else { before });
-    }
-    for data in [&[][..], &[1], &[1, 0, 0], &[1; 1000]] {
-        assert_eq!(device.handle(4, 0, data), Ack::Err);
-    }
-    assert_eq!(device.enabled_pairs(), 4);
-    device.reset();
-    assert_eq!(device.enabled_pairs(), 1);
-}
-
-#[test]
-fn n62_announce_is_cleared_when_the_driver_has_seen_it() {
-    let mut device = device(2);
-    device.acknowledge(device.offer().features).unwrap();
-    let status = |device: &NetDevice| {
-        let mut byte = [0];
-        device.config().read(6, &mut byte);
-        byte[0]
-    };
-    assert!(device.config_mut().announce());
-    assert_eq!(status(&device), 3);
-    assert_eq!(device.handle(3, 0, &[0]), Ack::Err, "has no data");
-    assert_eq!(status(&device), 3);
-    assert_eq!(device.handle(3, 0, &[]), Ack::Ok);
-    assert_eq!(status(&device), 1);
-}
-
-#[test]
-fn unknown_commands_are_refused() {
-    let mut device = device(2);
-    device.acknowledge(device.offer().features).unwrap();
-    for class in 0..=u8::MAX {
-        for cmd in 0..=u8::MAX {
-            let known = matches!((class, cmd), (4, 0) | (3, 0));
-            assert_eq!(device.handle(class, cmd, &[9, 9, 9]), Ack::Err);
-            if !known {
-                assert_eq!(device.handle(class, cmd, &[]), Ack::Err);
-            }
-        }
-    }
-}
-
-#[test]
 fn the_filters_fit_the_pumps() {
     let mut frame = [0; 60];
     frame[..6].copy_from_slice(&OWN.0);
-    let (mut mac, mut spoof) = (MacFilter::new(OWN), SpoofCheck::new(OWN));
+    let (mut mac, mut spoof) = (ReceiveFilter::for_station(OWN), SpoofCheck::new(OWN));
     let (rx, tx): (&mut dyn RxFilter, &mut dyn TxFilter) = (&mut mac, &mut spoof);
     assert!(rx.accepts(&frame) && !tx.permits(&frame));
     frame.rotate_right(6);

@@ -3,7 +3,7 @@
 
 use core::convert::Infallible;
 
-use net_filter::{MacAddr, MacFilter};
+use net_filter::{MacAddr, ReceiveFilter};
 use virtio_net_core::backend::{FrameSource, Placed, RxRoom, Supply};
 use virtio_net_core::rx::{RxFilter, RxFormat, RxPump};
 use virtio_net_core::{
@@ -42,7 +42,7 @@ fn place_frame(format: RxFormat, header: NetHeader, frame: &[u8]) -> Placed {
     assert!(guest.flush().is_needed());
     let mut ring = SplitDevice::new(&mem, &queue, QueueState::default()).unwrap();
     let mut one = One(header, frame, None);
-    RxPump::new(mem, 1, format).pump(&mut ring, &mut one, &mut MacFilter::new(OWN), 1).unwrap();
+    RxPump::new(mem, 1, format).pump(&mut ring, &mut one, &mut ReceiveFilter::for_station(OWN), 1).unwrap();
     let placed = one.2.unwrap();
     assert_eq!(guest.poll_used().unwrap().is_some(), placed == Placed::Delivered, "a rejected frame uses no buffer");
     placed

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use guest::{bytes, poke};
 use iotlb::{Iotlb, PAGE, Perm};
 use rig::{Inbox, Open, Wire, frame};
-use virtio_net_core::ctrl::{Ack, CtrlHandler, CtrlPump};
+use virtio_net_core::ctrl::{Ack, CtrlHandler, CtrlPump, Reply};
 use virtio_net_core::rx::{RxPump, RxStop};
 use virtio_net_core::tx::{TxPump, TxStop};
 use virtio_net_core::{Features, rx_format, tx_format};
@@ -206,7 +206,7 @@ fn a_receive_pump_waits_for_a_translation() {
 fn a_control_pump_waits_for_a_translation() {
     struct Log(Vec<(u8, u8, Vec<u8>)>);
     impl CtrlHandler for Log {
-        fn handle(&mut self, class: u8, cmd: u8, data: &[u8]) -> Ack {
+        fn handle(&mut self, class: u8, cmd: u8, data: &[u8], _reply: &mut Reply) -> Ack {
             self.0.push((class, cmd, data.to_vec()));
             Ack::Ok
         }

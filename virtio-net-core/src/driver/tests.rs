@@ -87,6 +87,7 @@ fn guest(size: u16, acked: Features) -> Guest {
         gso_types: 0,
         ecn: false,
         mtu: None,
+        steered: false,
     };
     Guest {
         driver: NetDriver::new(mem.clone(), rx_driver, tx_driver, &plan, acked).unwrap(),

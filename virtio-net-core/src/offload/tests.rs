@@ -378,7 +378,7 @@ fn formats_follow_what_was_acknowledged() {
         (v1 | Features::HASH_REPORT, 20, false, 0, 0, false),
     ];
     for (acked, header_len, mergeable, flags, gso_types, ecn) in table {
-        let expected = RxFormat { header_len, mergeable, flags, gso_types, ecn, mtu: None };
+        let expected = RxFormat { header_len, mergeable, flags, gso_types, ecn, mtu: None, steered: false };
         assert_eq!(rx_format(acked), expected, "{acked}");
         assert_eq!(tx_format(acked), TxFormat { header_len, offloads: TxOffloads::new(acked) });
     }

@@ -8,7 +8,8 @@ use virtio_ring::{Chain, GuestSlice, View};
 
 use super::RxStats;
 use crate::backend::{HEAD_LEN, MAX_FRAME};
-use crate::header::{BACKEND_HEADER_LEN, GSO_ECN, GSO_NONE, NEEDS_CSUM, NetHeader};
+use crate::header::{BACKEND_HEADER_LEN, DATA_VALID, GSO_ECN, GSO_NONE, NEEDS_CSUM, NetHeader};
+use crate::steering::FlowHash;
 
 /// What became of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +18,8 @@ pub enum Placed {
     Delivered,
     /// The filter rejected it; no buffer was used.
     Filtered,
+    /// It went to another queue; no buffer of this one was used.
+    Steered,
     /// It can never be delivered (longer than a buffer without merging, or than any frame; an offload that the driver
     /// did not acknowledge): dropped and counted.
     Dropped,
@@ -24,10 +27,74 @@ pub enum Placed {
     NoRoom,
 }
 
-/// Decides which frames a guest gets, by the first bytes of the frame.
+/// Decides which frames a guest gets, by the first bytes of the frame, and on which queue.
 pub trait RxFilter {
     /// True if the guest is to have the frame.
     fn accepts(&mut self, head: &[u8]) -> bool;
+
+    /// Which queue a frame that was accepted goes to. Only asked with [`RxFormat::steered`].
+    fn steer(&mut self, head: &[u8]) -> Steer {
+        let _ = head;
+        Steer::Here(FlowHash::default())
+    }
+
+    /// Takes a frame that goes to another queue. False: it is lost.
+    fn hand_over(&mut self, queue: u16, header: &NetHeader, frame: &Carried<'_>) -> bool {
+        let _ = (queue, header, frame);
+        false
+    }
+}
+
+/// Where a frame goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Steer {
+    /// To this queue, with this hash.
+    Here(FlowHash),
+    /// To the receive queue of this pair.
+    To(u16),
+}
+
+/// A frame that goes to another queue: host memory, or the guest's, where it was read to already.
+#[derive(Clone, Copy, Debug)]
+pub struct Carried<'r> {
+    head: &'r [u8],
+    rest: Rest<'r>,
+    len: usize,
+}
+
+/// What follows the head of a frame.
+#[derive(Clone, Copy, Debug)]
+enum Rest<'r> {
+    /// It is still to be written to its place.
+    Host(&'r [u8]),
+    /// It is in these segments already, one after the other.
+    Placed(&'r [GuestSlice<'r>]),
+}
+
+impl Carried<'_> {
+    /// Length of the frame in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a frame that passed the filter has an Ethernet header")]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts a copy of the frame in place of what is in `to`.
+    pub fn copy_to(&self, to: &mut Vec<u8>) {
+        to.clear();
+        to.extend_from_slice(self.head);
+        match self.rest {
+            Rest::Host(bytes) => to.extend_from_slice(bytes),
+            Rest::Placed(segs) => {
+                to.resize(self.len, 0);
+                let mut left = to.get_mut(self.head.len()..).unwrap_or_default();
+                for seg in segs {
+                    let n = seg.read(left);
+                    left = left.get_mut(n..).unwrap_or_default();
+                }
+            }
+        }
+    }
 }
 
 /// Sees the frames that a guest gets: for captures.
@@ -52,6 +119,8 @@ pub struct RxFormat {
     /// Longest packet that is not to be segmented, in bytes behind the Ethernet header and its tags: the MTU, if that was
     /// acknowledged.
     pub mtu: Option<u16>,
+    /// [`RxFilter::steer`] is asked for every frame.
+    pub steered: bool,
 }
 
 impl RxFormat {
@@ -59,7 +128,7 @@ impl RxFormat {
     pub(super) fn plain_len(&self) -> usize {
         let longest = self.mtu.map_or(MAX_FRAME, |mtu| usize::from(mtu).saturating_add(ETHERNET).min(MAX_FRAME));
         // Behind a header of another size it is placed as every other frame is.
-        if self.header_len == BACKEND_HEADER_LEN { longest } else { 0 }
+        if self.header_len == BACKEND_HEADER_LEN && !self.steered { longest } else { 0 }
     }
 }
 
@@ -203,7 +272,7 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
     fn put_any(&mut self, header: &NetHeader, frame: &[u8]) -> Placed {
         let head = frame.get(..HEAD_LEN).unwrap_or(frame);
         let rest = frame.get(HEAD_LEN..).unwrap_or_default();
-        self.place(header, head, frame.len(), |room, chains, at| room.scatter(chains, at, rest))
+        self.place(header, &Carried { head, rest: Rest::Host(rest), len: frame.len() })
     }
 
     /// Lets `read` read one frame straight into the guest's buffers.
@@ -232,7 +301,7 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
         }
         let header = NetHeader::from_bytes(&header);
         let head = head.get(..len).unwrap_or(&head);
-        Ok(Some(match self.place(&header, head, len, |_, _, _| ()) {
+        Ok(Some(match self.place(&header, &Carried { head, rest: Rest::Placed(&rest), len }) {
             Placed::NoRoom => {
                 self.stats.no_room = self.stats.no_room.wrapping_add(1);
                 Placed::Dropped
@@ -273,18 +342,20 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
         }
     }
 
-    /// Filters the frame, finds its buffers, lets `rest` write what follows the head, and writes header and head.
+    /// Filters the frame, finds its queue and its buffers, and writes what is not there yet.
     #[inline]
-    fn place(
-        &mut self,
-        header: &NetHeader,
-        head: &[u8],
-        len: usize,
-        rest: impl FnOnce(&Self, &'a [Chain], usize),
-    ) -> Placed {
+    fn place(&mut self, header: &NetHeader, frame: &Carried<'_>) -> Placed {
+        let (head, len) = (frame.head, frame.len);
         if !self.filter.accepts(head) {
             self.stats.filtered = self.stats.filtered.wrapping_add(1);
             return Placed::Filtered;
+        }
+        let mut hash = FlowHash::default();
+        if self.format.steered {
+            match self.filter.steer(head) {
+                Steer::Here(found) => hash = found,
+                Steer::To(queue) => return self.hand_over(queue, header, frame),
+            }
         }
         if len > MAX_FRAME || !self.shows(header, head, len) {
             self.stats.dropped = self.stats.dropped.wrapping_add(1);
@@ -296,16 +367,45 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
             Ok(chains) => chains,
             Err(placed) => return placed,
         };
-        let at = self.format.header_len.saturating_add(head.len());
-        rest(self, chains, at);
-        self.write_front(header, chains, head);
+        if let Rest::Host(rest) = frame.rest {
+            self.scatter(chains, self.format.header_len.saturating_add(head.len()), rest);
+        }
+        self.write_front(header, hash, chains, head);
         self.record(chains, total);
         self.stats.frames = self.stats.frames.wrapping_add(1);
         self.stats.bytes = self.stats.bytes.wrapping_add(len as u64);
+        if *header != NetHeader::NONE {
+            self.count_offloads(header, len);
+        }
         if self.watch.is_some() {
             self.show(header, chains, len);
         }
         Placed::Delivered
+    }
+
+    /// Gives a frame to the queue that it belongs to.
+    #[cold]
+    fn hand_over(&mut self, queue: u16, header: &NetHeader, frame: &Carried<'_>) -> Placed {
+        if frame.len <= MAX_FRAME && self.filter.hand_over(queue, header, frame) {
+            self.stats.steered = self.stats.steered.wrapping_add(1);
+            return Placed::Steered;
+        }
+        self.stats.lost = self.stats.lost.wrapping_add(1);
+        Placed::Dropped
+    }
+
+    /// Counts what the driver is told of a frame.
+    #[cold]
+    fn count_offloads(&mut self, header: &NetHeader, len: usize) {
+        if header.flags & NEEDS_CSUM != 0 {
+            self.stats.needs_csum = self.stats.needs_csum.wrapping_add(1);
+        } else if header.flags & DATA_VALID != 0 {
+            self.stats.data_valid = self.stats.data_valid.wrapping_add(1);
+        }
+        if header.gso_type != GSO_NONE {
+            self.stats.gso_frames = self.stats.gso_frames.wrapping_add(1);
+            self.stats.gso_bytes = self.stats.gso_bytes.wrapping_add(len as u64);
+        }
     }
 
     /// Lets the watcher see a frame that is in the guest's buffers.
@@ -404,11 +504,15 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
     }
 
     #[inline]
-    fn write_front(&self, header: &NetHeader, chains: &'a [Chain], head: &[u8]) {
+    fn write_front(&self, header: &NetHeader, hash: FlowHash, chains: &'a [Chain], head: &[u8]) {
         let mut front = [0_u8; MAX_HEADER];
-        if let Some(place) = front.first_chunk_mut() {
-            // One buffer without merging (virtio 1.3, 5.1.6.4.1); a frame takes at most 65535 of them.
-            *place = header.to_bytes(chains.len() as u16);
+        let (common, behind) = front.split_at_mut(BACKEND_HEADER_LEN);
+        // One buffer without merging (virtio 1.3, 5.1.6.4.1); a frame takes at most 65535 of them.
+        common.copy_from_slice(&header.to_bytes(chains.len() as u16));
+        // `hash_value`, `hash_report`, and two reserved bytes, if the header is so long.
+        if let Some((value, [report @ .., _, _])) = behind.split_first_chunk_mut::<4>() {
+            *value = hash.value.to_le_bytes();
+            report.copy_from_slice(&hash.report.to_le_bytes());
         }
         self.scatter(chains, 0, front.get(..self.format.header_len).unwrap_or_default());
         self.scatter(chains, self.format.header_len, head);

@@ -18,6 +18,8 @@ const SAYS_SOMETHING: u64 = 0xff00 | NEEDS_CSUM as u64;
 pub(super) struct Looked {
     /// Frames that may leave.
     pub(super) count: usize,
+    /// Some of them ask something of the host end.
+    pub(super) offloads: bool,
     /// Their bytes.
     pub(super) bytes: u64,
 }
@@ -31,7 +33,7 @@ pub(super) fn look<F: TxFilter + ?Sized>(
     filter: &mut F,
 ) -> Looked {
     let chains = view.chains();
-    let (mut rejected, mut bytes) = (0_usize, 0_u64);
+    let (mut rejected, mut offloads, mut bytes) = (0_usize, false, 0_u64);
     let mut places = fronts.iter_mut();
     for chain in chains {
         let Some(front) = places.next() else { break };
@@ -45,11 +47,14 @@ pub(super) fn look<F: TxFilter + ?Sized>(
             Err(word) => Err(word),
         };
         match unusual(view, chain, front, (format, filter), word) {
-            Some(len) => bytes = bytes.wrapping_add(len as u64),
+            Some(len) => {
+                offloads |= front.mark == Mark::Offload;
+                bytes = bytes.wrapping_add(len as u64);
+            }
             None => rejected = rejected.wrapping_add(1), // at most a burst
         }
     }
-    Looked { count: chains.len().wrapping_sub(rejected), bytes }
+    Looked { count: chains.len().wrapping_sub(rejected), offloads, bytes }
 }
 
 /// What is not a plain frame, or is one that the filter does not let out: marks it, and returns its length if it may leave.

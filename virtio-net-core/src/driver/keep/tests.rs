@@ -69,7 +69,8 @@ impl Rig {
         let driver = NetDriver::new(mem.clone(), ring(&rx), ring(&tx), &plan, acked).unwrap();
         assert!(base.0 as usize + NetDriver::<AnyDriver<Area>, HeapMemory>::memory_len(&plan, acked) <= 4 << 20);
         let device = AnyDevice::new(&mem, format, &rx, format.start()).unwrap();
-        let rules = RxFormat { header_len: 12, mergeable: true, flags: 0, gso_types: 0, ecn: false, mtu: None };
+        let rules =
+            RxFormat { header_len: 12, mergeable: true, flags: 0, gso_types: 0, ecn: false, mtu: None, steered: false };
         let pump = RxPump::new(mem.clone(), size, rules);
         Self { mem, driver, device, pump, source: Source::default() }
     }

@@ -1,45 +1,15 @@
-//! The control queue (virtio 1.3, 5.1.6.5).
+//! Commands from a ring, answers to it.
 
 use alloc::vec::Vec;
 
 use virtio_ring::{Chain, Chains, DeviceRing, GuestMemory, Notify, RingError, View};
 
-/// Class of the command that announces the guest.
-pub const CLASS_ANNOUNCE: u8 = 3;
-/// The guest has seen the request to announce itself. No data.
-pub const ANNOUNCE_ACK: u8 = 0;
-/// Class of the commands for several queue pairs.
-pub const CLASS_MQ: u8 = 4;
-/// How many pairs the driver uses: a 16-bit number, little-endian.
-pub const VQ_PAIRS_SET: u8 = 0;
-
-/// Most bytes of data of one command; more is answered with [`Ack::Err`].
-pub const MAX_COMMAND: usize = 65_536;
+use super::{Ack, CtrlHandler, MAX_COMMAND, Reply};
 
 /// Chains that are accepted at once.
 const DEPTH: usize = 16;
 /// `class` and `cmd`.
 const COMMAND_HEADER: usize = 2;
-
-/// The answer to a command.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Ack {
-    /// Done, and in force.
-    #[doc(alias = "VIRTIO_NET_OK")]
-    Ok = 0,
-    /// Unknown, malformed or impossible: nothing has changed.
-    #[doc(alias = "VIRTIO_NET_ERR")]
-    Err = 1,
-}
-
-/// Carries commands out.
-pub trait CtrlHandler {
-    /// Carries one command out, so that it is in force when this returns: the driver sees the answer right after.
-    ///
-    /// `data` is a host copy. Whatever is unknown or malformed is answered with [`Ack::Err`].
-    fn handle(&mut self, class: u8, cmd: u8, data: &[u8]) -> Ack;
-}
 
 /// Counters of a control queue. All wrap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -63,6 +33,8 @@ pub struct CtrlOutcome {
     pub more: bool,
     /// True if the next command waits for a translation: see [`DeviceRing::missing`].
     pub missing: bool,
+    /// True if a command is carried out but not in force everywhere yet: come again when it may be.
+    pub settling: bool,
 }
 
 /// Carries out the commands of one control queue.
@@ -70,6 +42,9 @@ pub struct CtrlOutcome {
 pub struct CtrlPump<M> {
     chains: Chains<M>,
     command: Vec<u8>,
+    reply: Reply,
+    /// The answer to the first chain, once its command was carried out.
+    answer: Option<Ack>,
     stats: CtrlStats,
 }
 
@@ -77,7 +52,13 @@ impl<M: GuestMemory> CtrlPump<M> {
     /// A pump for a ring whose buffers are in `mem`.
     #[must_use]
     pub fn new(mem: M) -> Self {
-        Self { chains: Chains::new(mem, DEPTH), command: Vec::new(), stats: CtrlStats::default() }
+        Self {
+            chains: Chains::new(mem, DEPTH),
+            command: Vec::new(),
+            reply: Reply::default(),
+            answer: None,
+            stats: CtrlStats::default(),
+        }
     }
 
     /// The counters.
@@ -87,6 +68,8 @@ impl<M: GuestMemory> CtrlPump<M> {
     }
 
     /// The chains held ahead, to be rewound before the queue stops or its memory changes.
+    ///
+    /// The answer to a command that is not in force everywhere yet is kept: the same pump goes on with it.
     pub const fn chains(&mut self) -> &mut Chains<M> {
         &mut self.chains
     }
@@ -103,7 +86,7 @@ impl<M: GuestMemory> CtrlPump<M> {
     ) -> Result<CtrlOutcome, (RingError, Notify)> {
         let mut chains = 0_usize;
         let mut fault = None;
-        let mut missing = false;
+        let (mut missing, mut settling) = (false, false);
         while chains < budget {
             if self.chains.is_empty() {
                 fault = fault.or(self.chains.fill(ring).err());
@@ -113,7 +96,23 @@ impl<M: GuestMemory> CtrlPump<M> {
                 missing = ring.missing().is_some();
                 break;
             };
-            let written = command(&view, chain, &mut self.command, handler, &mut self.stats);
+            let written = if chain.is_faulty() || chain.writable_len() == 0 {
+                self.stats.bad_chains = self.stats.bad_chains.wrapping_add(1);
+                0
+            } else {
+                let room = (chain.writable_len() as usize).saturating_sub(1);
+                let ack = match self.answer {
+                    Some(ack) => ack,
+                    None => command(&view, chain, &mut self.command, handler, (&mut self.reply, room), &mut self.stats),
+                };
+                if !handler.is_settled() {
+                    self.answer = Some(ack);
+                    settling = true;
+                    break;
+                }
+                answer(&view, chain, ack, &self.reply)
+            };
+            self.answer = None;
             if let Some(token) = self.chains.pop() {
                 ring.complete(token, written);
             }
@@ -122,31 +121,45 @@ impl<M: GuestMemory> CtrlPump<M> {
         let notify = ring.flush();
         match fault {
             Some(fault) => Err((fault, notify)),
-            None => Ok(CtrlOutcome { chains, notify, more: chains >= budget, missing }),
+            None => Ok(CtrlOutcome { chains, notify, more: chains >= budget, missing, settling }),
         }
     }
 }
 
-/// Carries out the command of one chain; returns how many bytes were written.
+/// Carries out the command of one chain.
 fn command(
     view: &View<'_>,
     chain: &Chain,
     copy: &mut Vec<u8>,
     handler: &mut dyn CtrlHandler,
+    (reply, room): (&mut Reply, usize),
     stats: &mut CtrlStats,
-) -> u32 {
-    if chain.is_faulty() || chain.writable_len() == 0 {
-        stats.bad_chains = stats.bad_chains.wrapping_add(1);
-        return 0;
-    }
+) -> Ack {
+    reply.renew(room);
     let ack = match read(view, chain, copy) {
-        Some((class, cmd, data)) => handler.handle(class, cmd, data),
+        Some((class, cmd, data)) => handler.handle(class, cmd, data, reply),
         None => Ack::Err,
     };
     let counter = if ack == Ack::Ok { &mut stats.done } else { &mut stats.refused };
     *counter = counter.wrapping_add(1);
-    // Segments are never empty: the first has the first writable byte.
-    view.writable(chain).first().map_or(0, |seg| seg.write(&[ack as u8]) as u32) // 1
+    ack
+}
+
+/// Writes the answer, however its place is cut into buffers; returns how many bytes that were.
+fn answer(view: &View<'_>, chain: &Chain, ack: Ack, reply: &Reply) -> u32 {
+    let result = if ack == Ack::Ok { reply.as_bytes() } else { &[] };
+    let mut parts = [&[ack as u8][..], result];
+    let mut written = 0_usize;
+    for seg in view.writable(chain) {
+        let mut at = 0_usize;
+        for part in &mut parts {
+            let n = seg.skip(at).write(part);
+            *part = part.get(n..).unwrap_or_default();
+            at = at.saturating_add(n);
+        }
+        written = written.saturating_add(at);
+    }
+    written as u32 // at most the chain's length
 }
 
 /// Copies a command to the host, however it is cut into buffers. `None` if it is too short or too long to be one.

@@ -1,0 +1,36 @@
+//! A set of VLAN ids.
+
+/// Ids that there are: twelve bits.
+pub const VLANS: u16 = 4096;
+
+const WORDS: usize = VLANS as usize / 64;
+
+/// A set of VLAN ids: one bit for each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VlanSet([u64; WORDS]);
+
+impl VlanSet {
+    /// None of them.
+    pub const EMPTY: Self = Self([0; WORDS]);
+
+    /// Takes an id in or out. False: there is no such id, and nothing has changed.
+    pub fn set(&mut self, id: u16, on: bool) -> bool {
+        let Some(word) = self.0.get_mut(usize::from(id) / 64) else { return false };
+        let bit = 1_u64.wrapping_shl(id.into()); // modulo 64
+        *word = if on { *word | bit } else { *word & !bit };
+        true
+    }
+
+    /// True if the id is in the set; never for what is no id.
+    #[must_use]
+    #[inline]
+    pub fn contains(&self, id: u16) -> bool {
+        let word = self.0.get(usize::from(id) / 64).copied().unwrap_or(0);
+        word.wrapping_shr(id.into()) & 1 == 1
+    }
+
+    /// The ids, lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..VLANS).filter(|id| self.contains(*id))
+    }
+}
