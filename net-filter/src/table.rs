@@ -107,7 +107,7 @@ mod tests {
     fn every_address_has_a_bucket_whatever_the_size() {
         for bits in 0..20 {
             let table = MacTable::fill(&[], 1 << bits, MULTIPLIER).unwrap();
-            assert!((0..1000).all(|n| table.bucket(n * 0xffff_ff) < 1 << bits), "2^{bits}");
+            assert!((0..1000).all(|n| table.bucket(n * 0x00ff_ffff) < 1 << bits), "2^{bits}");
         }
     }
 }

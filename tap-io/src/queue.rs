@@ -8,10 +8,11 @@ use virtio_net_core::backend::{
     FrameSink, FrameSource, HEAD_LEN, MAX_FRAME, Placed, RxRoom, Supply, Taken, TxBurst, TxFrame,
 };
 use virtio_net_core::rx::RxFilter;
-use virtio_net_core::{BACKEND_HEADER_LEN, NetHeader};
+use virtio_net_core::{BACKEND_HEADER_LEN, Features, NetHeader};
 use virtio_ring::GuestSlice;
 
 use crate::held::Held;
+use crate::offload;
 use crate::stats::QueueStats;
 use crate::sys::{self, MAX_VECTORS, Vectors};
 
@@ -141,6 +142,15 @@ impl TapQueue {
             self.throw_away();
         }
         Ok(())
+    }
+
+    /// Tells the kernel what the guest can receive from now on: for all queues of the tap. See
+    /// [`Tap::set_offloads`](crate::Tap::set_offloads).
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub fn set_offloads(&self, acked: Features) -> io::Result<()> {
+        sys::ioctl_value(self.fd.as_fd(), libc::TUNSETOFFLOAD, offload::flags(acked).into())
     }
 
     fn throw_away(&mut self) {

@@ -98,6 +98,11 @@ pub struct UserNetQueue {
 }
 
 impl UserNetQueue {
+    /// From now on the guest takes these of [`Features::GUEST_OFFLOADS`].
+    pub fn set_offloads(&self, on: Features) {
+        self.shared.stack().set_offloads(on);
+    }
+
     /// How long the worker may sleep before it has to call [`receive`](FrameSource::receive) although the guest is
     /// silent. `None`: until the guest does something. Only queue 0 has timers.
     #[must_use]
@@ -137,7 +142,7 @@ impl FrameSource for UserNetQueue {
         while stack.poll() {
             while let Some(frame) = stack.next() {
                 match room.put(&frame.header, frame.bytes()) {
-                    Placed::Delivered | Placed::Filtered => stack.delivered(frame),
+                    Placed::Delivered | Placed::Filtered | Placed::Steered => stack.delivered(frame),
                     Placed::Dropped => stack.undeliverable(frame),
                     Placed::NoRoom => {
                         stack.put_back(frame);

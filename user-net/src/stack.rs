@@ -64,6 +64,11 @@ impl Stack {
     }
 
     /// A guest comes, or comes back with other features: nothing is left of the one before but its lease.
+    pub(crate) fn set_offloads(&mut self, on: Features) {
+        self.acked = self.acked.difference(Features::GUEST_OFFLOADS).union(on);
+        self.device.set_large(offload::large_segments(self.acked));
+    }
+
     pub(crate) fn start(&mut self, acked: Features) {
         self.acked = acked;
         self.connections.clear(&mut self.sockets);

@@ -1,5 +1,6 @@
 //! A network device that serves one front end after the other.
 
+use std::hash::{BuildHasher, Hasher};
 use std::os::unix::net::UnixStream;
 
 use net_filter::MacAddr;
@@ -41,7 +42,6 @@ pub(crate) struct Parts {
     pub(crate) config: DeviceConfig,
     /// As it is before a driver comes.
     pub(crate) net: NetDevice,
-    pub(crate) pairs: u16,
     pub(crate) stats: Stats,
     pub(crate) workers: Workers,
 }
@@ -77,7 +77,15 @@ impl<P: Port> Device<P> {
         }
         let duplex = if config.speed.is_some() { Duplex::Full } else { Duplex::Unknown };
         let (mtu, speed) = (config.mtu, config.speed);
-        let net = NetConfig { mtu, pairs, speed, duplex, ..NetConfig::new(MacAddr(config.mac)) };
+        let net = NetConfig {
+            mtu,
+            pairs,
+            speed,
+            duplex,
+            fixed_mac: config.spoof_check,
+            seed: std::hash::RandomState::new().build_hasher().finish(),
+            ..NetConfig::new(MacAddr(config.mac))
+        };
         // The protocol has no way to tell the driver later that it should announce itself.
         let mut wanted = Features::SUPPORTED.difference(Features::GUEST_ANNOUNCE);
         if !config.packed {
@@ -88,7 +96,7 @@ impl<P: Port> Device<P> {
         }
         let net = NetDevice::new(&net, wanted, port.features())?;
         let stats = Stats::new(pairs);
-        Ok(Self { parts: Parts { config, net, pairs, stats, workers: workers.clone() }, port })
+        Ok(Self { parts: Parts { config, net, stats, workers: workers.clone() }, port })
     }
 
     /// What is offered to drivers.

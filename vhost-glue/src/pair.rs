@@ -4,7 +4,11 @@
 
 mod control;
 mod halves;
+mod held;
+mod inbox;
 mod line;
+mod shared;
+mod steer;
 mod turn;
 mod wait;
 
@@ -12,20 +16,21 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use net_filter::{MacFilter, SpoofCheck};
-use virtio_net_core::NetDevice;
+use net_filter::SpoofCheck;
 use virtio_net_core::rx::RxStats;
-use virtio_net_core::tx::TxStats;
+use virtio_net_core::tx::{TxFormat, TxStats};
 use virtio_ring::{Notify, QueueConfig, QueueState, RingError};
 
 use crate::memory::Memory;
 use crate::port::PortQueue;
 use crate::stats::{PairStats, Stats, read, sum_rx, sum_tx};
-pub(crate) use control::Shared;
-use control::{Control, CtrlHalf};
+use control::CtrlHalf;
 use halves::{RxHalf, TxHalf};
 use line::Line;
 pub(crate) use line::{Setup, Signals};
+pub(crate) use shared::Shared;
+use shared::{Adopted, Control};
+use steer::Gate;
 
 /// Which ring of a pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,9 +47,8 @@ pub(crate) struct Plan<Q> {
     pub(crate) port: Q,
     /// A descriptor of the port's that stays open for as long as a worker may wait at it.
     pub(crate) port_fd: Option<Arc<OwnedFd>>,
-    /// The device with what the driver acknowledged.
-    pub(crate) net: NetDevice,
-    pub(crate) mac_filter: MacFilter,
+    /// How the driver lays out what it sends.
+    pub(crate) tx_format: TxFormat,
     pub(crate) spoof_check: SpoofCheck,
     pub(crate) stats: Stats,
     pub(crate) cell: Arc<Mutex<PairStats>>,
@@ -61,6 +65,11 @@ pub(crate) struct Pair<Q> {
     rx: Option<RxHalf>,
     ctrl: Option<CtrlHalf>,
     control: Control,
+    gate: Gate,
+    /// What the driver commanded, as this pair goes by it.
+    adopted: Adopted,
+    /// The beginning of its clock.
+    epoch: Instant,
     /// What rings that were stopped in this session did.
     tx_before: TxStats,
     rx_before: RxStats,
@@ -80,8 +89,13 @@ impl<Q: PortQueue> Pair<Q> {
     /// A pair whose rings do not run yet. It counts on from what its cell has.
     pub(crate) fn new(plan: Plan<Q>) -> Self {
         let before = read(&plan.cell);
+        let adopted = plan.shared.current();
+        plan.shared.adopted(plan.pair, adopted.generation);
         Self {
-            control: Control::new(plan.net.clone(), Arc::clone(&plan.shared)),
+            control: Control::new(Arc::clone(&plan.shared), plan.stats.clone()),
+            gate: Gate::new(plan.pair, Arc::clone(&plan.shared), Arc::clone(&adopted.settings)),
+            adopted,
+            epoch: Instant::now(),
             plan,
             tx: None,
             rx: None,
@@ -107,11 +121,13 @@ impl<Q: PortQueue> Pair<Q> {
 
     /// Starts a ring that is not running.
     pub(crate) fn start(&mut self, side: Side, mem: &Memory, setup: Setup) -> Result<(), RingError> {
+        self.adopt();
         match side {
-            Side::Rx => self.rx = Some(RxHalf::start(mem, setup, self.plan.net.rx_format())?),
-            Side::Tx => self.tx = Some(TxHalf::start(mem, setup, self.plan.net.tx_format())?),
+            Side::Rx => self.rx = Some(RxHalf::start(mem, setup, self.adopted.rx)?),
+            Side::Tx => self.tx = Some(TxHalf::start(mem, setup, self.plan.tx_format)?),
             Side::Control => self.ctrl = Some(CtrlHalf::start(mem, setup, &self.control)?),
         }
+        self.moderate();
         self.changed();
         Ok(())
     }
@@ -176,14 +192,61 @@ impl<Q: PortQueue> Pair<Q> {
     /// Tells the host end whether it is in use, if that changed.
     fn refresh_active(&mut self) {
         let open = self.rx.as_ref().is_some_and(RxHalf::is_open);
-        let active = open && self.plan.shared.uses(self.plan.pair);
+        let active = open && self.plan.pair < usize::from(self.adopted.pairs);
         if active == self.active {
             return;
         }
         self.active = active;
+        if let Some(inbox) = self.plan.shared.inbox(self.plan.pair) {
+            inbox.set_open(active);
+        }
         if let Err(e) = self.plan.port.set_active(active) {
             tracing::warn!(parent: &self.plan.span, "queue pair {}: host end is not switched: {e}", self.plan.pair);
         }
+    }
+
+    /// Goes by what the driver commanded last, if that is news.
+    #[inline]
+    fn adopt(&mut self) {
+        if let Some(news) = self.plan.shared.news(self.adopted.generation) {
+            self.go_by(news);
+        }
+    }
+
+    #[cold]
+    fn go_by(&mut self, news: Adopted) {
+        let before = std::mem::replace(&mut self.adopted, news);
+        let settings = &self.adopted.settings;
+        self.gate.adopt(Arc::clone(settings));
+        if let Some(rx) = &mut self.rx {
+            rx.set_format(self.adopted.rx);
+        }
+        if settings.offloads != before.settings.offloads
+            && let Err(e) = self.plan.port.set_offloads(settings.offloads)
+        {
+            tracing::warn!(parent: &self.plan.span, "queue pair {}: offloads are not switched: {e}", self.plan.pair);
+        }
+        self.moderate();
+        self.refresh_active();
+        self.plan.shared.adopted(self.plan.pair, self.adopted.generation);
+    }
+
+    /// Holds calls back as the driver commanded; those that are due by that are made.
+    fn moderate(&mut self) {
+        let now = self.now();
+        let coalescing = &self.adopted.settings.coalescing;
+        let index = (self.plan.pair as u16).wrapping_mul(2); // at most 254
+        if let Some(rx) = &mut self.rx {
+            rx.moderate(coalescing.queue(index), now);
+        }
+        if let Some(tx) = &mut self.tx {
+            tx.moderate(coalescing.queue(index.wrapping_add(1)), now);
+        }
+    }
+
+    /// Nanoseconds of its clock.
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// A job changed something.

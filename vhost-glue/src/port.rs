@@ -56,4 +56,14 @@ pub trait PortQueue: FrameSink + FrameSource<Error = io::Error> + Send + 'static
         let _ = active;
         Ok(())
     }
+
+    /// From now on the guest takes `on` of [`Features::GUEST_OFFLOADS`], some of those that it acknowledged. At first that
+    /// is all of them. Frames that need others are not delivered.
+    ///
+    /// # Errors
+    /// As [`set_active`](Self::set_active).
+    fn set_offloads(&mut self, on: Features) -> io::Result<()> {
+        let _ = on;
+        Ok(())
+    }
 }

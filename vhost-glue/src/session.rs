@@ -7,6 +7,7 @@ mod table;
 mod vring;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use vhost::vhost_user::message::{FrontendReq, VhostUserMsgValidator, VhostUserU64};
 use vhost::vhost_user::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
@@ -16,7 +17,7 @@ use crate::device::Parts;
 use crate::error::{Refusal, SessionEnd, SessionError};
 use crate::memory::MemoryTable;
 use crate::message::{Channel, Message, Received};
-use crate::pair::Pair;
+use crate::pair::{Pair, Shared};
 use crate::port::Port;
 use crate::workers::Handle;
 use vring::Vring;
@@ -82,6 +83,8 @@ pub(crate) struct Session<'d, P: Port> {
     backend_requests: Option<OwnedFd>,
     memory: MemoryTable,
     vrings: Vec<Vring>,
+    /// What the pairs share; `None` while the port is not started.
+    shared: Option<Arc<Shared>>,
     /// One for each queue pair; empty while the port is not started.
     pairs: Vec<Handle<Pair<P::Queue>>>,
 }
@@ -102,6 +105,7 @@ impl<'d, P: Port> Session<'d, P> {
             backend_requests: None,
             memory,
             vrings,
+            shared: None,
             pairs: Vec::new(),
         })
     }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use net_filter::RxFilterStats;
 use virtio_net_core::Features;
 use virtio_net_core::ctrl::CtrlStats;
 use virtio_net_core::rx::RxStats;
@@ -37,6 +38,8 @@ pub struct PairStats {
     pub rx_ring: RingStats,
     /// What went through it.
     pub rx: RxStats,
+    /// Received frames that the guest did not want, by reason.
+    pub filter: RxFilterStats,
     /// How often it slept, with nothing to do.
     pub sleeps: u64,
     /// What its worker spent on it: cycles of the time stamp counter on x86-64, nanoseconds elsewhere, of rounds in which
@@ -155,6 +158,11 @@ macro_rules! sum {
 }
 
 sum!(/// What two transmit pumps of a ring did.
-    sum_tx, TxStats { frames, bytes, bursts, calls, filtered, failed, bad_frames, bad_chains });
+sum_tx, TxStats {
+    frames, bytes, bursts, calls, filtered, failed, bad_frames, bad_chains, needs_csum, gso_frames, gso_bytes,
+});
 sum!(/// What two receive pumps of a ring did.
-    sum_rx, RxStats { frames, bytes, buffers, bursts, calls, filtered, dropped, too_long, no_room, bad_chains });
+sum_rx, RxStats {
+    frames, bytes, buffers, bursts, calls, filtered, dropped, too_long, no_room, bad_chains, data_valid, needs_csum,
+    gso_frames, gso_bytes, steered, lost,
+});

@@ -90,7 +90,7 @@ fn rust_vmm(kind: u64) {
     assert_eq!(front.get_vring_base(1).unwrap(), place(guest.acked, 1000));
     front.reset_device().unwrap();
     // The crate counts rings by this number; it does not reach beyond it.
-    assert_eq!(front.get_queue_num().unwrap(), 2);
+    assert_eq!(front.get_queue_num().unwrap(), 3);
     drop(front);
     assert_eq!(back.end().unwrap(), SessionEnd::Disconnected);
 }

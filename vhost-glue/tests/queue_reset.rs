@@ -23,6 +23,9 @@ use virtio_ring::{
     Access, AnyDriver, DriverRing, Element, Format, GuestAddr, GuestMemory, Handle, MappedArea, QueueConfig,
 };
 
+/// Not acknowledged here, nor hashes of tunnels, which need it: headers have 12 bytes.
+const HASHES: u64 = 1 << 57 | 1 << 51;
+
 const RX: usize = 0;
 const TX: usize = 1;
 const RESET_BIT: u64 = 1 << 40;
@@ -223,7 +226,7 @@ fn a_receive_ring_is_reset_while_the_transmit_ring_goes_on() {
     for kind in KINDS {
         let back = resettable();
         let mut front = Front::new(back.connect());
-        let acked = front.negotiate(with_kind(u64::MAX, kind), REPLY_ACK);
+        let acked = front.negotiate(with_kind(!HASHES, kind), REPLY_ACK);
         assert_ne!(acked & RESET_BIT, 0);
         let mut guest = Guest::start(&mut front, acked);
         for (round, size) in [4_u16, 64, 16, 1, 256].into_iter().enumerate() {
@@ -266,7 +269,7 @@ fn a_transmit_ring_is_reset_while_the_receive_ring_goes_on() {
     for kind in KINDS {
         let back = resettable();
         let mut front = Front::new(back.connect());
-        let acked = front.negotiate(with_kind(u64::MAX, kind), REPLY_ACK);
+        let acked = front.negotiate(with_kind(!HASHES, kind), REPLY_ACK);
         let mut guest = Guest::start(&mut front, acked);
         for (round, size) in [4_u16, 64, 16, 1, 256].into_iter().enumerate() {
             guest.exchange(100);
@@ -315,7 +318,7 @@ fn a_reset_mends_a_broken_ring() {
     for kind in KINDS {
         let back = resettable();
         let mut front = Front::new(back.connect());
-        let acked = front.negotiate(with_kind(u64::MAX, kind), REPLY_ACK | STATUS);
+        let acked = front.negotiate(with_kind(!HASHES, kind), REPLY_ACK | STATUS);
         let mut guest = Guest::start(&mut front, acked);
         guest.exchange(10);
         let config = guest.rings[TX].config;

@@ -170,13 +170,13 @@ const VILLAINS: &[Villain] = &[
         f.message(31, 0, &[0; 24], &[]);
     }),
     villain(20, "CVE-2020-10723: ring indices beyond the device, to 32 bits", Lives, |f, g| {
-        for index in [2_u32, 3, 0xff, 0x100, 0x1_0000, 0x1_0001, 0x8000_0000, 0xffff_ffff] {
+        for index in [3_u32, 4, 0xff, 0x100, 0x1_0000, 0x1_0001, 0x8000_0000, 0xffff_ffff] {
             f.refused(SET_VRING_NUM, &words(&[index, 256]), &[]);
             f.refused(SET_VRING_BASE, &words(&[index, 0]), &[]);
             f.refused(SET_VRING_ENABLE, &words(&[index, 1]), &[]);
             f.refused(SET_VRING_ADDR, &g.addresses(index & 1, 0).splice_index(index), &[]);
         }
-        for value in [2_u64, 0xff, 0x200, 0x1_0000, 0x1_0000_0000, 0x8000_0000_0000_0000, !0x100] {
+        for value in [3_u64, 0xff, 0x200, 0x1_0000, 0x1_0000_0000, 0x8000_0000_0000_0000, !0x100] {
             for request in [SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR] {
                 f.refused(request, &longs(&[value]), &[g.kicks[0].as_fd()]);
                 f.refused(request, &longs(&[value | 0x100]), &[]);
@@ -371,7 +371,7 @@ const VILLAINS: &[Villain] = &[
     }),
     villain(40, "features that were not offered, or lack what they need", Lives, |f, g| {
         let good = g.acked.bits() as u64;
-        for bit in [2, 6, 18, 19, 26, 31, 33, 36, 37, 57, 60] {
+        for bit in [4, 6, 24, 26, 31, 33, 36, 37, 42, 58, 61] {
             f.refused(SET_FEATURES, &longs(&[good | 1 << bit]), &[]);
         }
         f.refused(SET_FEATURES, &longs(&[1 << 11]), &[]); // HOST_TSO4 without CSUM

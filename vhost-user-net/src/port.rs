@@ -215,6 +215,17 @@ impl PortQueue for HostQueue {
             _ => Ok(()),
         }
     }
+
+    fn set_offloads(&mut self, on: Features) -> io::Result<()> {
+        match &self.inner {
+            AnyQueue::Tap(queue) => queue.set_offloads(on),
+            AnyQueue::User(queue) => {
+                queue.set_offloads(on);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub struct NetDevice {
     settings: Arc<Settings>,
     /// Queues that are enabled, in the order of the virtqueues.
     enabled: Vec<bool>,
+    /// The driver has a control queue here.
+    commanded: bool,
     commands: CommandCounters,
 }
 
@@ -70,6 +72,7 @@ impl NetDevice {
             initial,
             settings,
             enabled,
+            commanded: false,
             commands: CommandCounters::default(),
         })
     }
@@ -106,17 +109,21 @@ impl NetDevice {
     pub fn acknowledge(&mut self, acked: Features) -> Result<(), FeatureError> {
         self.acked = features::acknowledge(self.offer.features, acked)?;
         self.settings = Arc::new(Settings::new(self.initial.clone(), self.pairs, acked));
+        self.commanded = false;
         Ok(())
     }
 
     /// A driver with a control queue of its own is here: until it says otherwise it gets what the specification has it
     /// get then, no groups and no VLANs if it can name them.
     ///
-    /// Not called for a front end that keeps the control queue to itself: its driver's commands never come.
+    /// Not called for a front end that keeps the control queue to itself: its driver's commands never come. Called again,
+    /// it changes nothing.
     pub fn begin_commands(&mut self) {
+        if core::mem::replace(&mut self.commanded, true) {
+            return;
+        }
         let acked = self.acked;
-        let filter = &mut self.settings_mut().filter;
-        filter.begin(acked.contains(Features::CTRL_RX), acked.contains(Features::CTRL_VLAN));
+        self.filter_mut().begin(acked.contains(Features::CTRL_RX), acked.contains(Features::CTRL_VLAN));
     }
 
     /// What the driver acknowledged; nothing after a reset.
@@ -130,6 +137,7 @@ impl NetDevice {
         self.acked = Features::empty();
         self.settings = Arc::new(Settings::new(self.initial.clone(), self.pairs, self.acked));
         self.enabled.fill(false);
+        self.commanded = false;
         self.config.set_mac(self.initial.own());
         self.config.announced();
     }
@@ -193,6 +201,12 @@ impl NetDevice {
     #[must_use]
     pub const fn usable_pairs(&self, acked: Features) -> u16 {
         if acked.intersects(Features::MQ.union(Features::RSS)) { self.pairs } else { 1 }
+    }
+
+    /// Queue pairs that frames may go to: those that the driver uses, or all if it cannot say here.
+    #[must_use]
+    pub fn active_pairs(&self) -> u16 {
+        if self.commanded { self.settings.pairs } else { self.pairs }
     }
 
     /// Number of queues that a driver with these features may set up.

@@ -1,5 +1,7 @@
 //! What a driver asked for by control commands.
 
+use alloc::sync::Arc;
+
 use net_filter::RxRules;
 
 use crate::coalesce::Coalescing;
@@ -13,7 +15,7 @@ pub struct Settings {
     /// Queue pairs that the driver uses.
     pub pairs: u16,
     /// Frames that it wants.
-    pub filter: RxRules,
+    pub filter: Arc<RxRules>,
     /// Receive offloads that are on: some of those that it acknowledged.
     pub offloads: Features,
     /// Hashes, and receive queues by hash.
@@ -29,7 +31,7 @@ impl Settings {
         Self {
             // Virtio 1.4, 5.1.6.5.5.2: only the first pair until the driver asks for more.
             pairs: 1,
-            filter,
+            filter: Arc::new(filter),
             // 5.1.6.5.8.1: all that were acknowledged are on.
             offloads: acked.intersection(Features::GUEST_OFFLOADS),
             steering: Steering::default(),

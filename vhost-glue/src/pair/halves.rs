@@ -3,10 +3,12 @@
 use std::io;
 
 use virtio_net_core::backend::FrameSource;
+use virtio_net_core::coalesce::CoalesceParams;
 use virtio_net_core::rx::{RxFilter, RxFormat, RxPump, RxStats, RxStop};
 use virtio_net_core::tx::{TxFilter, TxFormat, TxPump, TxStats, TxStop};
 use virtio_ring::{DeviceRing, QueueConfig, QueueState, RingError};
 
+use super::held::Held;
 use super::line::{Line, Ring, Setup};
 use crate::memory::Memory;
 use crate::port::PortQueue;
@@ -27,12 +29,19 @@ pub(crate) struct TxHalf {
     pub(super) retry: bool,
     /// It said so and took nothing all the same: only time helps.
     pub(super) stalled: bool,
+    pub(super) held: Held,
 }
 
 impl TxHalf {
     pub(super) fn start(mem: &Memory, setup: Setup, format: TxFormat) -> Result<Self, RingError> {
         let pump = TxPump::new(mem.clone(), format);
-        Ok(Self { line: Line::start(mem, setup)?, pump, busy: false, retry: false, stalled: false })
+        let line = Line::start(mem, setup)?;
+        Ok(Self { line, pump, busy: false, retry: false, stalled: false, held: Held::default() })
+    }
+
+    /// Holds calls back by these parameters.
+    pub(super) fn moderate(&mut self, params: CoalesceParams, now: u64) {
+        self.held.set(params, now, &mut self.line, &mut self.pump);
     }
 
     pub(super) const fn stats(&self) -> &TxStats {
@@ -40,7 +49,12 @@ impl TxHalf {
     }
 
     /// Sends what there is; true if anything was done.
-    pub(super) fn serve<Q: PortQueue>(&mut self, port: &mut Q, filter: &mut impl TxFilter) -> bool {
+    pub(super) fn serve<Q: PortQueue>(
+        &mut self,
+        port: &mut Q,
+        filter: &mut impl TxFilter,
+        now: impl Fn() -> u64,
+    ) -> bool {
         if !self.line.is_sound() {
             return false;
         }
@@ -59,6 +73,9 @@ impl TxHalf {
                 self.stalled = outcome.chains == 0 && (self.stalled || self.retry);
                 self.retry = false;
                 self.busy = outcome.stop == TxStop::Busy;
+                if self.held.is_on() {
+                    self.held.note(outcome.chains, now(), &mut self.line, &mut self.pump);
+                }
                 outcome.chains > 0
             }
             Err((error, notify)) => {
@@ -88,6 +105,9 @@ impl TxHalf {
     }
 
     pub(super) fn enable(&mut self, on: bool) {
+        if !on {
+            self.held.release(&mut self.line, &mut self.pump);
+        }
         self.line.enabled = on;
         self.line.kicked = true;
         self.busy = false;
@@ -100,10 +120,12 @@ impl TxHalf {
 
     /// Gives back what is held. A disabled ring is not written to any more.
     pub(super) fn stop(mut self) -> QueueState {
+        self.held.release(&mut self.line, &mut self.pump);
         self.line.stop(self.pump.chains())
     }
 
     pub(super) fn remap(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
+        self.held.release(&mut self.line, &mut self.pump);
         self.line.reopen(self.pump.chains(), mem, config)
     }
 
@@ -126,12 +148,23 @@ pub(crate) struct RxHalf {
     pump: RxPump<Memory>,
     /// The driver has to post buffers first.
     pub(super) starved: bool,
+    pub(super) held: Held,
 }
 
 impl RxHalf {
     pub(super) fn start(mem: &Memory, setup: Setup, format: RxFormat) -> Result<Self, RingError> {
         let pump = RxPump::new(mem.clone(), setup.config.size, format);
-        Ok(Self { line: Line::start(mem, setup)?, pump, starved: false })
+        Ok(Self { line: Line::start(mem, setup)?, pump, starved: false, held: Held::default() })
+    }
+
+    /// Holds calls back by these parameters.
+    pub(super) fn moderate(&mut self, params: CoalesceParams, now: u64) {
+        self.held.set(params, now, &mut self.line, &mut self.pump);
+    }
+
+    /// Shows the driver other offloads, or asks for the queue of each frame.
+    pub(super) fn set_format(&mut self, format: RxFormat) {
+        self.pump.set_format(format);
     }
 
     pub(super) const fn stats(&self) -> &RxStats {
@@ -148,6 +181,7 @@ impl RxHalf {
         &mut self,
         source: &mut S,
         filter: &mut impl RxFilter,
+        now: impl Fn() -> u64,
     ) -> (bool, Option<io::Error>) {
         if !self.is_open() {
             return (false, None);
@@ -161,6 +195,9 @@ impl RxHalf {
             Ok(outcome) => {
                 self.line.notify(outcome.notify);
                 self.starved = outcome.stop == RxStop::NoBuffers;
+                if self.held.is_on() {
+                    self.held.note(outcome.frames, now(), &mut self.line, &mut self.pump);
+                }
                 // With its budget used up for buffers of no use it has to come again as well: the frame still waits.
                 (outcome.frames > 0 || outcome.stop == RxStop::Budget, outcome.error)
             }
@@ -172,6 +209,9 @@ impl RxHalf {
     }
 
     pub(super) fn enable(&mut self, on: bool) {
+        if !on {
+            self.held.release(&mut self.line, &mut self.pump);
+        }
         self.line.enabled = on;
         self.starved = false;
         if !on {
@@ -183,10 +223,12 @@ impl RxHalf {
 
     /// As [`TxHalf::stop`].
     pub(super) fn stop(mut self) -> QueueState {
+        self.held.release(&mut self.line, &mut self.pump);
         self.line.stop(self.pump.chains())
     }
 
     pub(super) fn remap(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
+        self.held.release(&mut self.line, &mut self.pump);
         self.line.reopen(self.pump.chains(), mem, config)
     }
 

@@ -3,34 +3,60 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::inbox::Fed;
 use super::line::Line;
 use super::{CtrlHalf, Pair, RxHalf, Side, TxHalf};
 use crate::port::PortQueue;
 use crate::stats::{RingStats, publish, sum_rx, sum_tx};
 
+/// Commands that change something, carried out before the frames have their turn.
+const COMMANDS: usize = 16;
 /// How long a host end that fails is left alone.
 const QUIET: Duration = Duration::from_millis(100);
 
 impl<Q: PortQueue> Pair<Q> {
     /// Gives every ring its turn; true if anything was done.
     pub(super) fn serve(&mut self) -> bool {
-        self.refresh_active();
+        self.adopt();
+        let epoch = self.epoch;
+        let now = || u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let plan = &mut self.plan;
-        let sent = self.tx.as_mut().is_some_and(|tx| tx.serve(&mut plan.port, &mut plan.spoof_check));
+        let sent = self.tx.as_mut().is_some_and(|tx| tx.serve(&mut plan.port, &mut plan.spoof_check, now));
         let mut received = false;
         if self.active
             && self.is_port_awake()
             && let Some(rx) = &mut self.rx
+            && let Some(inbox) = self.plan.shared.inbox(self.plan.pair)
         {
-            let (done, error) = rx.serve(&mut self.plan.port, &mut self.plan.mac_filter);
+            let mut source = Fed { inbox, queue: &mut self.plan.port };
+            let (done, error) = rx.serve(&mut source, &mut self.gate, now);
             received = done;
             self.port_result(error, done);
         }
-        let commanded = self.ctrl.as_mut().is_some_and(|ctrl| ctrl.serve(&mut self.control));
+        let commanded = self.command();
         if self.lines().any(Line::has_news) {
             self.show();
         }
         sent || received || commanded
+    }
+
+    /// Carries commands out; true if anything was done. What each changes this pair goes by at once.
+    fn command(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..COMMANDS {
+            let Some(ctrl) = &mut self.ctrl else { break };
+            let served = ctrl.serve(&mut self.control);
+            any |= served.any;
+            if !served.settling {
+                break;
+            }
+            self.adopt();
+            if !self.plan.shared.is_settled() {
+                // The last of the others that goes by it rings.
+                break;
+            }
+        }
+        any
     }
 
     fn lines(&self) -> impl Iterator<Item = &Line> {
@@ -70,15 +96,24 @@ impl<Q: PortQueue> Pair<Q> {
 
     /// Arms what can be armed; false if work came meanwhile.
     pub(super) fn arm(&mut self) -> bool {
-        self.tx.as_mut().is_none_or(TxHalf::rest)
+        !self.has_mail()
+            && self.tx.as_mut().is_none_or(TxHalf::rest)
             && self.rx.as_mut().is_none_or(RxHalf::rest)
             && self.ctrl.as_mut().is_none_or(CtrlHalf::rest)
+    }
+
+    /// True if frames wait that came to other pairs, and there are buffers for them.
+    fn has_mail(&self) -> bool {
+        self.active
+            && self.rx.as_ref().is_some_and(|rx| !rx.starved && rx.is_open())
+            && self.plan.shared.inbox(self.plan.pair).is_some_and(|inbox| !inbox.is_empty())
     }
 
     /// Lets other threads see the counters, and then the front end know of faults.
     pub(super) fn show(&mut self) {
         publish(&self.plan.cell, |stats| {
             (stats.sleeps, stats.busy_cycles) = (self.sleeps, self.busy_cycles);
+            stats.filter = *self.gate.stats();
             stats.tx = self.tx.as_ref().map_or(self.tx_before, |tx| sum_tx(&self.tx_before, tx.stats()));
             stats.rx = self.rx.as_ref().map_or(self.rx_before, |rx| sum_rx(&self.rx_before, rx.stats()));
             show(self.tx.as_ref().map(|tx| &tx.line), &mut stats.tx_ring);

@@ -55,11 +55,12 @@ impl<P: Port> Session<'_, P> {
             return Err(Refusal::NotOffered { bits: foreign }.into());
         }
         let mut acked = Features::from_bits_retain(u128::from(bits & !PROTOCOL_BIT));
-        if acked.contains(Features::MQ) {
-            // QEMU serves the control queue itself and does not pass that bit on.
-            acked |= self.parts.offered() & Features::FRONT_END_MAY_KEEP;
-        }
         let mut net = self.parts.net.clone();
+        // QEMU serves the control queue itself and does not pass that bit on.
+        let kept = acked | (self.parts.offered() & Features::FRONT_END_MAY_KEEP);
+        if net.acknowledge(acked).is_err() && net.acknowledge(kept).is_ok() {
+            acked = kept;
+        }
         net.acknowledge(acked).map_err(Refusal::Features)?;
         let begins_disabled = bits & PROTOCOL_BIT != 0;
         if self.acked == Some(acked) && self.begins_disabled == begins_disabled {
@@ -124,7 +125,11 @@ impl<P: Port> Session<'_, P> {
         let mut reply = bytes(&head).to_vec();
         let mut data = vec![0; rest.len()];
         // Bytes behind the last field are zero.
-        self.net.config().read(offset as usize, &mut data);
+        match &self.shared {
+            // What the driver changed by command is there.
+            Some(shared) => shared.net().config().read(offset as usize, &mut data),
+            None => self.net.config().read(offset as usize, &mut data),
+        }
         reply.extend_from_slice(&data);
         Ok(Answer::Reply(reply))
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use net_filter::{MacAddr, MacFilter, SpoofCheck};
+use net_filter::{MacAddr, SpoofCheck};
 use tracing::Span;
 use virtio_net_core::{Features, QueueRole};
 use virtio_ring::{Access, Format, GuestAddr, GuestMemory, QueueConfig};
@@ -35,8 +35,8 @@ impl<P: Port> Session<'_, P> {
     }
 
     /// Queue pairs that the driver may use.
-    fn pairs(&self, acked: Features) -> u16 {
-        if acked.contains(Features::MQ) { self.parts.pairs } else { 1 }
+    const fn pairs(&self, acked: Features) -> u16 {
+        self.net.usable_pairs(acked)
     }
 
     pub(super) fn translate(&self, addresses: &Addresses) -> Result<[GuestAddr; 3], Refusal> {
@@ -73,6 +73,7 @@ impl<P: Port> Session<'_, P> {
         let enabled = vring.enabled.unwrap_or(!self.begins_disabled);
         let format = self.format();
         let state = vring.base.unwrap_or(format.start());
+        self.set_enabled(index, role, true);
         let setup = Setup { index, format, config, state, signals: vring.signals(), enabled, span: Span::current() };
         let memory = self.memory.memory().clone();
         let started = self.on_worker(role, move |pair, side| pair.start(side, &memory, setup))?;
@@ -80,6 +81,7 @@ impl<P: Port> Session<'_, P> {
             if let Some(fd) = self.vrings.get(index).and_then(|vring| vring.error.as_ref()) {
                 crate::stop::wake(std::os::fd::AsFd::as_fd(fd));
             }
+            self.set_enabled(index, role, false);
             return Err(Refusal::Ring { index, error }.into());
         }
         if let Some(vring) = self.vrings.get_mut(index) {
@@ -94,6 +96,7 @@ impl<P: Port> Session<'_, P> {
         let Some(vring) = self.vrings.get_mut(index) else { return Ok(()) };
         vring.kick = Kick::Unset;
         let Some(role) = vring.running.take() else { return Ok(()) };
+        self.set_enabled(index, role, false);
         let state = self.on_worker(role, Pair::stop)?;
         if let (Some(vring), Some(state)) = (self.vrings.get_mut(index), state) {
             vring.base = Some(state);
@@ -131,6 +134,15 @@ impl<P: Port> Session<'_, P> {
         Ok(())
     }
 
+    /// Lets the device know which of its queues are set up.
+    fn set_enabled(&self, index: usize, role: QueueRole, on: bool) {
+        if let (Some(shared), Ok(index), QueueRole::Rx(_) | QueueRole::Tx(_)) =
+            (&self.shared, u16::try_from(index), role)
+        {
+            shared.change(|net| net.set_enabled(index, on));
+        }
+    }
+
     /// Lets the worker of a ring do something.
     fn on_worker<R: Send + 'static>(
         &self,
@@ -157,15 +169,14 @@ impl<P: Port> Session<'_, P> {
                 return Err(other.map_or_else(SessionError::Port, |_| SessionError::PortQueues { found, expected }));
             }
         };
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(self.net.clone(), expected));
         let (own, check) = (MacAddr(self.parts.config.mac), self.parts.config.spoof_check);
         for (pair, (port, port_fd)) in queues.into_iter().zip(fds).enumerate() {
             let plan = Plan {
                 pair,
                 port,
                 port_fd,
-                net: self.net.clone(),
-                mac_filter: MacFilter::new(own),
+                tx_format: self.net.tx_format(),
                 spoof_check: if check { SpoofCheck::new(own) } else { SpoofCheck::off() },
                 cell: self.parts.stats.pair(pair),
                 stats: self.parts.stats.clone(),
@@ -175,6 +186,7 @@ impl<P: Port> Session<'_, P> {
             self.pairs.push(Handle::new(&self.parts.workers, pair, node, move || Pair::new(plan))?);
         }
         shared.complete(self.pairs.iter().filter_map(Handle::bell).collect());
+        self.shared = Some(shared);
         Ok(())
     }
 
@@ -197,6 +209,7 @@ impl<P: Port> Session<'_, P> {
                 tracing::error!("ring {index} is not stopped: {e}");
             }
         }
+        self.shared = None;
         let queues = self.pairs.drain(..).filter_map(|pair| pair.finish(Pair::end)).collect();
         self.port.stop(queues);
     }

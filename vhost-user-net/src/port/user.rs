@@ -60,6 +60,10 @@ impl UserQueue {
         self.answers.as_ref().map(|event| event.as_fd())
     }
 
+    pub(super) fn set_offloads(&self, on: Features) {
+        self.inner.set_offloads(on);
+    }
+
     pub(super) fn next_wake(&self) -> Option<Duration> {
         self.inner.next_wake()
     }

@@ -103,7 +103,11 @@ impl<M: GuestMemory> CtrlPump<M> {
                 let room = (chain.writable_len() as usize).saturating_sub(1);
                 let ack = match self.answer {
                     Some(ack) => ack,
-                    None => command(&view, chain, &mut self.command, handler, (&mut self.reply, room), &mut self.stats),
+                    None => {
+                        self.reply.renew(room);
+                        let command = read(&view, chain, &mut self.command);
+                        carry_out(command, handler, &mut self.reply, &mut self.stats)
+                    }
                 };
                 if !handler.is_settled() {
                     self.answer = Some(ack);
@@ -126,17 +130,14 @@ impl<M: GuestMemory> CtrlPump<M> {
     }
 }
 
-/// Carries out the command of one chain.
-fn command(
-    view: &View<'_>,
-    chain: &Chain,
-    copy: &mut Vec<u8>,
+/// Carries out a command, if it is one.
+fn carry_out(
+    command: Option<(u8, u8, &[u8])>,
     handler: &mut dyn CtrlHandler,
-    (reply, room): (&mut Reply, usize),
+    reply: &mut Reply,
     stats: &mut CtrlStats,
 ) -> Ack {
-    reply.renew(room);
-    let ack = match read(view, chain, copy) {
+    let ack = match command {
         Some((class, cmd, data)) => handler.handle(class, cmd, data, reply),
         None => Ack::Err,
     };

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use net_filter::{MacAddr, RxModes};
+use net_filter::{MacAddr, RxModes, RxRules};
 
 use super::{NetDevice, Settings};
 use crate::coalesce::CoalesceParams;
@@ -85,7 +85,7 @@ impl NetDevice {
         };
         self.needs(feature)?;
         let [on @ 0..=1] = *data else { return None };
-        self.settings_mut().filter.set_mode(mode, on == 1);
+        self.filter_mut().set_mode(mode, on == 1);
         Some(())
     }
 
@@ -99,7 +99,7 @@ impl NetDevice {
                 if !rest.is_empty() {
                     return None;
                 }
-                self.settings_mut().filter.set_tables(&unicast, &multicast);
+                self.filter_mut().set_tables(&unicast, &multicast);
             }
             ctrl::MAC_ADDR_SET => {
                 self.needs(Features::CTRL_MAC_ADDR.union(Features::CTRL_RX))?;
@@ -107,7 +107,7 @@ impl NetDevice {
                 if !own.is_unicast() || (self.fixed_mac && own != self.settings.filter.own()) {
                     return None;
                 }
-                self.settings_mut().filter.set_own(own);
+                self.filter_mut().set_own(own);
                 self.config.set_mac(own);
             }
             _ => return None,
@@ -124,7 +124,7 @@ impl NetDevice {
             ctrl::VLAN_DEL => false,
             _ => return None,
         };
-        self.settings_mut().filter.set_vlan(id, on).then_some(())
+        self.filter_mut().set_vlan(id, on).then_some(())
     }
 
     /// Virtio 1.4, 5.1.6.5.4.
@@ -232,6 +232,10 @@ impl NetDevice {
             _ => return None,
         }
         Some(())
+    }
+
+    pub(super) fn filter_mut(&mut self) -> &mut RxRules {
+        Arc::make_mut(&mut self.settings_mut().filter)
     }
 
     /// The settings, to be changed: whoever has a picture of them keeps that.
