@@ -22,6 +22,10 @@ pub struct DeviceConfig {
     /// one): it passes the feature on to the driver and keeps the resets to itself, so that the ring would go on in memory
     /// that the driver has freed.
     pub ring_reset: bool,
+    /// Offer the suspension of the device (`VIRTIO_F_SUSPEND`), for front ends that pass the device status on
+    /// (`VHOST_USER_PROTOCOL_F_STATUS`). Off by default: a front end that keeps the status to itself would leave the device
+    /// running in the memory of a driver that believes it suspended.
+    pub suspend: bool,
     /// Drop frames from the guest whose source address is not its own.
     pub spoof_check: bool,
 }
@@ -36,6 +40,7 @@ impl Default for DeviceConfig {
             speed: None,
             packed: true,
             ring_reset: false,
+            suspend: false,
             spoof_check: true,
         }
     }

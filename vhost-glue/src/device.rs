@@ -94,6 +94,9 @@ impl<P: Port> Device<P> {
         if !config.ring_reset {
             wanted.remove(Features::RING_RESET);
         }
+        if !config.suspend {
+            wanted.remove(Features::SUSPEND);
+        }
         let net = NetDevice::new(&net, wanted, port.features())?;
         let stats = Stats::new(pairs);
         Ok(Self { parts: Parts { config, net, stats, workers: workers.clone() }, port })

@@ -73,6 +73,8 @@ pub(crate) struct Pair<Q> {
     /// What rings that were stopped in this session did.
     tx_before: TxStats,
     rx_before: RxStats,
+    /// The driver suspended the device: no ring is touched.
+    suspended: bool,
     /// What the host end was told last.
     active: bool,
     /// Until when a failing host end is left alone.
@@ -102,6 +104,7 @@ impl<Q: PortQueue> Pair<Q> {
             ctrl: None,
             tx_before: before.tx,
             rx_before: before.rx,
+            suspended: false,
             active: false,
             quiet_until: None,
             port_failed: false,
@@ -180,6 +183,19 @@ impl<Q: PortQueue> Pair<Q> {
             matches!(moved, Some(Ok(())))
         });
         if moved { None } else { self.stop(side) }
+    }
+
+    /// Suspends it, once what is under way is done with and the driver is called for it, or lets it go on.
+    pub(crate) fn set_suspended(&mut self, on: bool) {
+        if on {
+            self.drain();
+        }
+        self.suspended = on;
+        for side in [Side::Rx, Side::Tx, Side::Control] {
+            // What was kicked meanwhile was kicked in vain.
+            self.line(side).into_iter().for_each(|line| line.kicked = true);
+        }
+        self.show();
     }
 
     /// Gives the host end's queue back. Rings that still run are left as they are.

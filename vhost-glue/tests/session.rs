@@ -429,7 +429,7 @@ fn two_pairs_and_the_control_queue() {
             (&[4, 0, 2, 0], 0, 2),
         ] {
             assert_eq!(control.command(command), answer, "{command:?}");
-            until("pairs are switched", || back.seen.active.load(Ordering::SeqCst) == active);
+            assert_eq!(back.seen.active.load(Ordering::SeqCst), active, "in force when it is answered");
         }
         guests.iter_mut().for_each(|guest| guest.exchange(300, 60));
         let stats = back.stats.snapshot();

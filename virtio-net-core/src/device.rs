@@ -1,8 +1,11 @@
 //! What a device is before and between its queues: offer, config space, acknowledged features, queue numbers.
 
 mod commands;
+mod suspend;
 
 pub use commands::Commands;
+
+use suspend::Suspension;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -45,6 +48,7 @@ pub struct NetDevice {
     enabled: Vec<bool>,
     /// The driver has a control queue here.
     commanded: bool,
+    suspension: Suspension,
     commands: CommandCounters,
 }
 
@@ -73,6 +77,7 @@ impl NetDevice {
             settings,
             enabled,
             commanded: false,
+            suspension: Suspension::default(),
             commands: CommandCounters::default(),
         })
     }
@@ -89,17 +94,17 @@ impl NetDevice {
         &self.config
     }
 
-    /// The config space, for changes of the link.
-    pub const fn config_mut(&mut self) -> &mut ConfigSpace {
-        &mut self.config
-    }
-
-    /// Writes to the config space for the driver.
+    /// Writes to the config space for the driver; to a suspended device it does not.
     ///
     /// # Errors
     /// As [`ConfigSpace::write`].
     pub fn write_config(&mut self, offset: usize, data: &[u8]) -> Result<(), ConfigError> {
-        self.config.write(offset, data, self.acked)
+        let mut config = self.config;
+        config.write(offset, data, self.acked)?;
+        if !self.is_suspended() {
+            self.config = config;
+        }
+        Ok(())
     }
 
     /// Takes the features that the driver acknowledged. Refused, the device keeps what it had.
@@ -138,6 +143,8 @@ impl NetDevice {
         self.settings = Arc::new(Settings::new(self.initial.clone(), self.pairs, self.acked));
         self.enabled.fill(false);
         self.commanded = false;
+        // What was to be shown of the link is shown; nobody is notified of it.
+        self.resume();
         self.config.set_mac(self.initial.own());
         self.config.announced();
     }

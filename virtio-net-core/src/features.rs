@@ -69,6 +69,8 @@ bitflags::bitflags! {
         const IN_ORDER = 1 << 35;
         /// Single queues can be reset.
         const RING_RESET = 1 << 40;
+        /// The driver can suspend the device (virtio 1.4).
+        const SUSPEND = 1 << 43;
         /// Counters by control command (virtio 1.4).
         const DEVICE_STATS = 1 << 50;
         /// Hashes of inner headers.
@@ -161,13 +163,15 @@ impl Features {
         .union(Self::RING_PACKED)
         .union(Self::IN_ORDER)
         .union(Self::RING_RESET)
+        .union(Self::SUSPEND)
         .union(Self::VERSION_1);
 
     /// What depends on the transport as well, which has to tell the device: to be wanted only if it does.
     ///
     /// `RING_RESET`: a queue that the driver has reset is never touched again. A transport that does not pass a reset on
-    /// lets the device write to memory that the driver has freed.
-    pub const TRANSPORT: Self = Self::RING_RESET;
+    /// lets the device write to memory that the driver has freed. `SUSPEND`: the same, of a device that the driver believes
+    /// to be suspended.
+    pub const TRANSPORT: Self = Self::RING_RESET.union(Self::SUSPEND);
 
     /// What a vhost-user front end may serve by itself and then not pass on, although the driver acknowledged it.
     ///

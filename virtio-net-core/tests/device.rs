@@ -88,3 +88,61 @@ fn the_filters_fit_the_pumps() {
     assert!(!rx.accepts(&frame) && tx.permits(&frame));
     assert_eq!(spoof.stats().foreign, 1);
 }
+
+fn suspendable() -> NetDevice {
+    let mut device = device(1);
+    device.acknowledge(device.offer().features).unwrap();
+    device
+}
+
+fn status(device: &NetDevice) -> u8 {
+    let mut byte = [0];
+    device.config().read(6, &mut byte);
+    byte[0]
+}
+
+#[test]
+fn g15_g16_what_changes_while_the_device_is_suspended_is_shown_and_notified_when_it_resumes() {
+    let mut device = suspendable();
+    assert!(device.suspend() && device.is_suspended());
+    for up in [false, true, false] {
+        assert!(!device.set_link(up), "no notification");
+        assert_eq!(status(&device), 1, "no change");
+    }
+    assert!(!device.announce());
+    assert_eq!(status(&device), 1);
+    assert!(device.resume(), "now there is one");
+    assert_eq!(status(&device), 2, "link down, to be announced");
+    assert!(!device.is_suspended() && !device.resume(), "and only one");
+    // Nothing happened, or nothing that is another state than before.
+    assert!(device.suspend() && !device.resume());
+    assert!(device.suspend() && !device.set_link(true) && !device.set_link(false) && !device.resume());
+}
+
+#[test]
+fn g15_a_suspended_device_ignores_writes_to_its_config_space() {
+    let mut device = device(1);
+    // A legacy driver may write the address; one with `SUSPEND` and without `VERSION_1` is none that there is.
+    device.acknowledge(Features::SUSPEND | Features::MAC).unwrap();
+    assert!(device.suspend());
+    device.write_config(0, &[2, 2, 2, 2, 2, 2]).unwrap();
+    let mut mac = [0; 6];
+    device.config().read(0, &mut mac);
+    assert_eq!(mac, OWN.0);
+    device.resume();
+    device.write_config(0, &[2, 2, 2, 2, 2, 2]).unwrap();
+    device.config().read(0, &mut mac);
+    assert_eq!(mac, [2; 6]);
+}
+
+#[test]
+fn g14_only_a_driver_that_acknowledged_it_suspends_and_a_reset_ends_it() {
+    let mut device = device(1);
+    assert!(!device.suspend(), "before there is a driver");
+    device.acknowledge(device.offer().features - Features::SUSPEND).unwrap();
+    assert!(!device.suspend() && !device.is_suspended());
+    let mut device = suspendable();
+    assert!(device.suspend());
+    device.reset();
+    assert!(!device.is_suspended());
+}

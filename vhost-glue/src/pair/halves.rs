@@ -48,6 +48,11 @@ impl TxHalf {
         self.pump.stats()
     }
 
+    /// Makes the call that is held back, if one is.
+    pub(super) fn release(&mut self) {
+        self.held.release(&mut self.line, &mut self.pump);
+    }
+
     /// Sends what there is; true if anything was done.
     pub(super) fn serve<Q: PortQueue>(
         &mut self,
@@ -106,7 +111,7 @@ impl TxHalf {
 
     pub(super) fn enable(&mut self, on: bool) {
         if !on {
-            self.held.release(&mut self.line, &mut self.pump);
+            self.release();
         }
         self.line.enabled = on;
         self.line.kicked = true;
@@ -120,12 +125,12 @@ impl TxHalf {
 
     /// Gives back what is held. A disabled ring is not written to any more.
     pub(super) fn stop(mut self) -> QueueState {
-        self.held.release(&mut self.line, &mut self.pump);
+        self.release();
         self.line.stop(self.pump.chains())
     }
 
     pub(super) fn remap(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
-        self.held.release(&mut self.line, &mut self.pump);
+        self.release();
         self.line.reopen(self.pump.chains(), mem, config)
     }
 
@@ -171,6 +176,11 @@ impl RxHalf {
         self.pump.stats()
     }
 
+    /// Makes the call that is held back, if one is.
+    pub(super) fn release(&mut self) {
+        self.held.release(&mut self.line, &mut self.pump);
+    }
+
     /// True if frames may be asked for.
     pub(super) fn is_open(&self) -> bool {
         self.line.enabled && self.line.is_sound()
@@ -210,7 +220,7 @@ impl RxHalf {
 
     pub(super) fn enable(&mut self, on: bool) {
         if !on {
-            self.held.release(&mut self.line, &mut self.pump);
+            self.release();
         }
         self.line.enabled = on;
         self.starved = false;
@@ -223,12 +233,12 @@ impl RxHalf {
 
     /// As [`TxHalf::stop`].
     pub(super) fn stop(mut self) -> QueueState {
-        self.held.release(&mut self.line, &mut self.pump);
+        self.release();
         self.line.stop(self.pump.chains())
     }
 
     pub(super) fn remap(&mut self, mem: &Memory, config: &QueueConfig) -> Result<(), RingError> {
-        self.held.release(&mut self.line, &mut self.pump);
+        self.release();
         self.line.reopen(self.pump.chains(), mem, config)
     }
 

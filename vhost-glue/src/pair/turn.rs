@@ -9,6 +9,8 @@ use super::{CtrlHalf, Pair, RxHalf, Side, TxHalf};
 use crate::port::PortQueue;
 use crate::stats::{RingStats, publish, sum_rx, sum_tx};
 
+/// Rounds that a pair gets before it is suspended: a host end that always has more does not keep it from that.
+const DRAIN_ROUNDS: usize = 64;
 /// Commands that change something, carried out before the frames have their turn.
 const COMMANDS: usize = 16;
 /// How long a host end that fails is left alone.
@@ -17,6 +19,9 @@ const QUIET: Duration = Duration::from_millis(100);
 impl<Q: PortQueue> Pair<Q> {
     /// Gives every ring its turn; true if anything was done.
     pub(super) fn serve(&mut self) -> bool {
+        if self.suspended {
+            return false;
+        }
         self.adopt();
         let epoch = self.epoch;
         let now = || u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -66,6 +71,21 @@ impl<Q: PortQueue> Pair<Q> {
         [tx, rx, ctrl].into_iter().flatten()
     }
 
+    /// Serves what the driver has made available, as long as the host end takes it, and makes every call that is held back.
+    pub(super) fn drain(&mut self) {
+        for _ in 0..DRAIN_ROUNDS {
+            if !self.serve() {
+                break;
+            }
+        }
+        if let Some(tx) = &mut self.tx {
+            tx.release();
+        }
+        if let Some(rx) = &mut self.rx {
+            rx.release();
+        }
+    }
+
     /// False while a failing host end is left alone.
     pub(super) fn is_port_awake(&mut self) -> bool {
         if self.quiet_until.is_some_and(|until| Instant::now() < until) {
@@ -96,6 +116,9 @@ impl<Q: PortQueue> Pair<Q> {
 
     /// Arms what can be armed; false if work came meanwhile.
     pub(super) fn arm(&mut self) -> bool {
+        if self.suspended {
+            return true;
+        }
         !self.has_mail()
             && self.tx.as_mut().is_none_or(TxHalf::rest)
             && self.rx.as_mut().is_none_or(RxHalf::rest)

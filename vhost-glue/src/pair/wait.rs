@@ -34,6 +34,9 @@ impl<Q: PortQueue> Seat for Pair<Q> {
     }
 
     fn wanted(&self, now: Instant) -> Wanted<'_> {
+        if self.suspended {
+            return [const { None }; 4];
+        }
         let tx = self.tx.as_ref().map(|tx| &tx.line).filter(|line| line.is_sound());
         // Kicks of a receive ring matter while buffers are missing, and only then.
         let rx = self.rx.as_ref().filter(|rx| rx.starved && rx.is_open()).map(|rx| &rx.line);
@@ -44,6 +47,9 @@ impl<Q: PortQueue> Seat for Pair<Q> {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
+        if self.suspended {
+            return None;
+        }
         let polled = |line: &Line| line.is_sound() && line.is_polled();
         let (tx, rx) = (self.tx.as_ref(), self.rx.as_ref());
         let ctrl = self.ctrl.as_ref().is_some_and(|ctrl| polled(&ctrl.line));

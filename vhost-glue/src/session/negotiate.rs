@@ -19,6 +19,10 @@ const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::
     .union(VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(VhostUserProtocolFeatures::STATUS);
 
+/// `DRIVER_OK` of the device status.
+const DRIVER_OK: u8 = 4;
+/// `SUSPEND` of the device status.
+const SUSPEND: u8 = 16;
 /// `DEVICE_NEEDS_RESET` of the device status.
 const NEEDS_RESET: u8 = 64;
 
@@ -93,8 +97,17 @@ impl<P: Port> Session<'_, P> {
     pub(super) fn set_status(&mut self, message: &Message) -> Result<Answer, Fail> {
         let value = message.payload::<VhostUserU64>()?.value;
         let status = u8::try_from(value).map_err(|_| Refusal::Value { value, max: u8::MAX.into() })?;
-        self.status = status;
-        if status == 0 { self.reset() } else { Ok(Answer::Done) }
+        if status == 0 {
+            return self.reset();
+        }
+        // Before the driver has set everything up there is nothing to suspend (virtio 1.4, 2.1.2).
+        let runs = self.status & DRIVER_OK != 0 && self.acked.is_some_and(|acked| acked.contains(Features::SUSPEND));
+        let suspended = runs && status & SUSPEND != 0;
+        if suspended != (self.status & SUSPEND != 0) {
+            self.set_suspended(suspended)?;
+        }
+        self.status = if suspended { status } else { status & !SUSPEND };
+        Ok(Answer::Done)
     }
 
     /// Stops every ring and forgets its set-up. What was negotiated stays: front ends negotiate anew by themselves.

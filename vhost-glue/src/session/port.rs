@@ -199,6 +199,22 @@ impl<P: Port> Session<'_, P> {
         node_of(slice.as_ptr())
     }
 
+    /// Suspends all pairs, each when what is under way in it is done with, or lets them go on.
+    pub(super) fn set_suspended(&mut self, on: bool) -> Result<(), Fail> {
+        for pair in &self.pairs {
+            pair.ask(move |pair| pair.set_suspended(on))?;
+        }
+        if let Some(shared) = &self.shared {
+            let mut net = shared.net();
+            if on {
+                net.suspend();
+            } else {
+                net.resume();
+            }
+        }
+        Ok(())
+    }
+
     /// Stops every ring, takes the pairs from their workers, and stops the host end.
     pub(super) fn stop_port(&mut self) {
         if self.pairs.is_empty() {

@@ -62,8 +62,8 @@ pub struct Guest {
     pub kicked: u64,
     /// First ring: 2 * pair.
     pub first: u32,
-    sent: u64,
-    received: u64,
+    pub sent: u64,
+    pub received: u64,
 }
 
 /// The format that these features ask for.

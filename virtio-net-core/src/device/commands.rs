@@ -28,7 +28,7 @@ impl CtrlHandler for Commands<'_> {
             ctrl::CLASS_RX => self.device.receive_mode(cmd, data),
             ctrl::CLASS_MAC => self.device.mac(cmd, data),
             ctrl::CLASS_VLAN => self.device.vlan(cmd, data),
-            ctrl::CLASS_ANNOUNCE => self.device.announce(cmd, data),
+            ctrl::CLASS_ANNOUNCE => self.device.announced(cmd, data),
             ctrl::CLASS_MQ => self.device.queues_of(cmd, data),
             ctrl::CLASS_GUEST_OFFLOADS => self.device.guest_offloads(cmd, data),
             ctrl::CLASS_NOTF_COAL => self.device.coalesce(cmd, data, reply),
@@ -128,7 +128,7 @@ impl NetDevice {
     }
 
     /// Virtio 1.4, 5.1.6.5.4.
-    fn announce(&mut self, cmd: u8, data: &[u8]) -> Option<()> {
+    fn announced(&mut self, cmd: u8, data: &[u8]) -> Option<()> {
         self.needs(Features::GUEST_ANNOUNCE)?;
         if cmd != ctrl::ANNOUNCE_ACK || !data.is_empty() {
             return None;

@@ -132,7 +132,7 @@ fn n62_the_announcement_is_cleared_when_the_driver_has_seen_it() {
         rig.device.config().read(6, &mut byte);
         byte[0]
     };
-    assert!(rig.device.config_mut().announce());
+    assert!(rig.device.announce());
     assert_eq!(status(&rig), 3);
     assert_eq!(rig.run(3, 0, &[0]).0, Ack::Err, "has no data");
     assert_eq!(status(&rig), 3);
