@@ -276,6 +276,12 @@ impl ConfigSpace {
         self.can_announce && self.set_status(self.status | ANNOUNCE)
     }
 
+    /// True if the driver is asked to announce itself.
+    #[must_use]
+    pub const fn is_announcing(&self) -> bool {
+        self.status & ANNOUNCE != 0
+    }
+
     /// The driver has seen the request (virtio 1.3, 5.1.6.5.4): to be called before its command is used.
     pub fn announced(&mut self) {
         self.set_status(self.status & !ANNOUNCE);
