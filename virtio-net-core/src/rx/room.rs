@@ -9,6 +9,7 @@ use virtio_ring::{Chain, GuestSlice, View};
 use super::RxStats;
 use crate::backend::{HEAD_LEN, MAX_FRAME};
 use crate::header::{BACKEND_HEADER_LEN, GSO_ECN, GSO_NONE, NEEDS_CSUM, NetHeader};
+use crate::offload::{Completion, csum_fits, resolve};
 
 /// What became of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -203,7 +204,12 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
     fn put_any(&mut self, header: &NetHeader, frame: &[u8]) -> Placed {
         let head = frame.get(..HEAD_LEN).unwrap_or(frame);
         let rest = frame.get(HEAD_LEN..).unwrap_or_default();
-        self.place(header, head, frame.len(), |room, chains, at| room.scatter(chains, at, rest))
+        self.place(header, head, frame.len(), |room, chains, at, csum| {
+            room.scatter(chains, at, rest);
+            if let Some(csum) = csum {
+                csum.add(rest);
+            }
+        })
     }
 
     /// Lets `read` read one frame straight into the guest's buffers.
@@ -232,13 +238,16 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
         }
         let header = NetHeader::from_bytes(&header);
         let head = head.get(..len).unwrap_or(&head);
-        Ok(Some(match self.place(&header, head, len, |_, _, _| ()) {
-            Placed::NoRoom => {
-                self.stats.no_room = self.stats.no_room.wrapping_add(1);
-                Placed::Dropped
+        let placed = self.place(&header, head, len, |_, _, _, csum| {
+            if let Some(csum) = csum {
+                csum.add_placed(&rest, len.saturating_sub(HEAD_LEN));
             }
-            placed => placed,
-        }))
+        });
+        if placed == Placed::NoRoom {
+            self.stats.no_room = self.stats.no_room.wrapping_add(1);
+            return Ok(Some(Placed::Dropped));
+        }
+        Ok(Some(placed))
     }
 
     /// Drops a frame that was cut off where its places ended, even if there is room behind a buffer that cannot be used:
@@ -280,16 +289,18 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
         header: &NetHeader,
         head: &[u8],
         len: usize,
-        rest: impl FnOnce(&Self, &'a [Chain], usize),
+        rest: impl FnOnce(&Self, &'a [Chain], usize, Option<&mut Completion>),
     ) -> Placed {
         if !self.filter.accepts(head) {
             self.stats.filtered = self.stats.filtered.wrapping_add(1);
             return Placed::Filtered;
         }
-        if len > MAX_FRAME || !self.shows(header, head, len) {
+        let resolved = resolve(header, self.format.flags, head, len);
+        let shown = resolved.filter(|(header, _)| len <= MAX_FRAME && self.shows(header, head, len));
+        let Some((header, mut csum)) = shown else {
             self.stats.dropped = self.stats.dropped.wrapping_add(1);
             return Placed::Dropped;
-        }
+        };
         let total = self.format.header_len.saturating_add(len);
         self.skip_unusable();
         let chains = match self.pick(total) {
@@ -297,13 +308,19 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
             Err(placed) => return placed,
         };
         let at = self.format.header_len.saturating_add(head.len());
-        rest(self, chains, at);
-        self.write_front(header, chains, head);
+        if let Some(csum) = &mut csum {
+            csum.add(head);
+        }
+        rest(self, chains, at, csum.as_mut());
+        self.write_front(&header, chains, head);
+        if let Some((field, sum)) = csum.as_ref().map(Completion::finish) {
+            self.scatter(chains, self.format.header_len.saturating_add(field), &sum);
+        }
         self.record(chains, total);
         self.stats.frames = self.stats.frames.wrapping_add(1);
         self.stats.bytes = self.stats.bytes.wrapping_add(len as u64);
         if self.watch.is_some() {
-            self.show(header, chains, len);
+            self.show(&header, chains, len);
         }
         Placed::Delivered
     }
@@ -326,7 +343,7 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
     /// True if the driver may be given a frame like this (virtio 1.3, 5.1.6.4.1 and 5.1.4.1).
     #[inline]
     fn shows(&self, header: &NetHeader, head: &[u8], len: usize) -> bool {
-        if header.flags & !self.format.flags != 0 {
+        if header.flags & !self.format.flags != 0 || (header.flags & NEEDS_CSUM != 0 && !csum_fits(header, len)) {
             return false;
         }
         if header.gso_type != GSO_NONE {
