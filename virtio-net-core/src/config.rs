@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn link_and_announcement_change_the_status_and_nothing_else() {
+    fn n10_link_and_announcement_change_the_status_and_nothing_else() {
         let mut space = build(full()).unwrap();
         let before = bytes(&space);
         fn seen(space: &mut ConfigSpace) -> bool {
@@ -440,6 +440,7 @@ mod tests {
         for (i, (step, changed, status)) in steps.into_iter().enumerate() {
             assert_eq!(step(&mut space), changed, "step {i}");
             assert_eq!(bytes(&space)[6..8], [status, 0], "step {i}");
+            assert_eq!(bytes(&space)[12..17], before[12..17], "speed and duplex, link up or not");
             assert_eq!(space.link_up(), status & 1 == 1);
         }
         assert_eq!(bytes(&space), before);

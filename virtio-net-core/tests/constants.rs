@@ -52,6 +52,7 @@ fn feature_bits_are_those_of_linux() {
     }
     // What the headers do not have yet: by the specification's number.
     let newer = [
+        (Features::SUSPEND, 43),
         (Features::DEVICE_STATS, 50),
         (Features::HASH_TUNNEL, 51),
         (Features::RSS_CONTEXT, 64),
