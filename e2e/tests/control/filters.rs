@@ -1,8 +1,9 @@
 //! `ip link`, `ip maddr`, VLAN devices: which frames the guest receives.
 
-use crate::boot;
-use crate::support::frames::{BROADCAST, Mac, SENDER, plain};
+use crate::support::frames::{BROADCAST, Mac, SENDER, Tags, plain};
 use crate::support::rig::{OWN, Rig};
+use crate::{boot, config};
+use vhost_glue::DeviceConfig;
 
 const CTAG: [u8; 2] = [0x81, 0];
 const STAG: [u8; 2] = [0x88, 0xa8];
@@ -15,8 +16,8 @@ fn who(rig: &mut Rig) -> [bool; 5] {
     rig.arrive([OWN, OTHER, GROUP, OTHER_GROUP, BROADCAST].map(|to| (to, &[][..])))
 }
 
-pub(crate) fn receive_modes_addresses_and_groups(packed: bool) {
-    let Some(mut rig) = boot("modes", packed, 1, &["CTRL_RX", "CTRL_MAC_ADDR"]) else { return };
+pub(crate) fn receive_modes_and_groups(packed: bool) {
+    let Some(mut rig) = boot("modes", config(packed, 1), &["CTRL_RX", "CTRL_MAC_ADDR"]) else { return };
     let filtered = rig.served.stats().pairs[0].rx.filtered;
     assert_eq!(who(&mut rig), [true, false, false, false, true], "at first");
     assert_eq!(rig.served.stats().pairs[0].rx.filtered, filtered + 3);
@@ -43,8 +44,27 @@ pub(crate) fn receive_modes_addresses_and_groups(packed: bool) {
     rig.run("ip link del second");
     assert_eq!(who(&mut rig), [true, false, false, false, true], "one");
 
+    // Not while the device checks what it sends.
+    assert!(rig.try_run("ip link set eth0 address 52:54:00:aa:bb:cc").status != 0.0);
+    assert_eq!(who(&mut rig), [true, false, false, false, true], "its own address");
+    rig.end();
+}
+
+/// A frame of the guest's, from this address.
+fn frame_from(from: Mac, tags: &Tags, number: u32) -> Vec<u8> {
+    let mut frame = plain(SENDER, tags, number);
+    frame[6..12].copy_from_slice(&from);
+    frame
+}
+
+pub(crate) fn another_address(packed: bool) {
+    let config = DeviceConfig { spoof_check: false, ..config(packed, 1) };
+    let Some(mut rig) = boot("address", config, &["CTRL_RX", "CTRL_MAC_ADDR"]) else { return };
     rig.run("ip link set eth0 address 52:54:00:aa:bb:cc");
     assert_eq!(who(&mut rig), [false, true, false, false, true], "another address");
+    let frame = frame_from(OTHER, &[], 0);
+    rig.send(&frame);
+    rig.served.wire.sent_until("a frame from its new address", |sent| sent.frame == frame);
     rig.run("ip link set eth0 address 52:54:00:12:34:56");
     assert_eq!(who(&mut rig), [true, false, false, false, true], "its own again");
     rig.end();
@@ -57,7 +77,7 @@ fn which(rig: &mut Rig) -> [bool; 5] {
 }
 
 pub(crate) fn vlans(packed: bool) {
-    let Some(mut rig) = boot("vlans", packed, 1, &["CTRL_VLAN"]) else { return };
+    let Some(mut rig) = boot("vlans", config(packed, 1), &["CTRL_VLAN"]) else { return };
     assert_eq!(which(&mut rig), [true, false, false, false, false], "at first");
     rig.run("ip link add link eth0 name five type vlan id 5");
     assert_eq!(which(&mut rig), [true, true, false, true, false], "VLAN 5");
@@ -69,14 +89,7 @@ pub(crate) fn vlans(packed: bool) {
     assert_eq!(which(&mut rig), [true, false, false, false, false], "none");
 
     // What the guest sends is not filtered by VLAN, and a tag does not hide a source address that is not its own.
-    let tagged = |from: Mac, number| {
-        let mut frame = plain(SENDER, &[(CTAG, 7)], number);
-        frame[6..12].copy_from_slice(&from);
-        frame
-    };
-    let numbers = rig.numbers(2);
-    let frames = [tagged(OTHER, numbers.start), tagged(OWN, numbers.start + 1)];
-    rig.served.wire.sent_until("nothing", |_| true);
+    let frames = [OTHER, OWN].map(|from| frame_from(from, &[(CTAG, 7)], 0));
     for frame in &frames {
         rig.send(frame);
     }

@@ -23,9 +23,14 @@ mod support;
 use support::rig::{OWN, Rig};
 use vhost_glue::DeviceConfig;
 
-/// A guest of this test, on split or packed rings, and with the features that the test is of.
-fn boot(name: &str, packed: bool, queues: u16, features: &[&str]) -> Option<Rig> {
-    let config = DeviceConfig { mac: OWN, packed, queues, ..DeviceConfig::default() };
+/// A device with so many queue pairs.
+fn config(packed: bool, queues: u16) -> DeviceConfig {
+    DeviceConfig { mac: OWN, packed, queues, ..DeviceConfig::default() }
+}
+
+/// A guest of this test on such a device, with the features that the test is of.
+fn boot(name: &str, config: DeviceConfig, features: &[&str]) -> Option<Rig> {
+    let packed = config.packed;
     let rings = if packed { "packed" } else { "split" };
     let rig = Rig::boot(&format!("control-{name}-{rings}"), config)?;
     assert_eq!(rig.has("RING_PACKED"), packed);
@@ -44,7 +49,8 @@ macro_rules! on_both {
 }
 
 on_both! {
-    filters::receive_modes_addresses_and_groups,
+    filters::receive_modes_and_groups,
+    filters::another_address,
     filters::vlans,
     queues::channels,
     queues::steering,

@@ -1,8 +1,8 @@
 //! `ethtool -L`, `-x`, `-X`, `-N`, `-K rxhash`, `-S`: which queue a frame goes by, and which hash it brings.
 
-use crate::boot;
 use crate::support::frames::{Flow, SENDER, TCP, UDP, plain, toeplitz};
 use crate::support::rig::{OWN, Rig};
+use crate::{boot, config};
 use e2e::agent::{Marked, frame::number};
 use std::collections::BTreeSet;
 use virtio_net_core::NetHeader;
@@ -31,7 +31,7 @@ fn pairs_used(rig: &mut Rig) -> BTreeSet<usize> {
 }
 
 pub(crate) fn channels(packed: bool) {
-    let Some(mut rig) = boot("channels", packed, PAIRS, &["MQ"]) else { return };
+    let Some(mut rig) = boot("channels", config(packed, PAIRS), &["MQ"]) else { return };
     // One processor, so the driver begins with one pair.
     assert_eq!(rig.served.wire.active(), [true, false, false, false]);
     assert_eq!(pairs_used(&mut rig), BTreeSet::from([0]));
@@ -115,7 +115,7 @@ fn steered(rig: &mut Rig, table: &Table, ports: impl Fn(&Flow) -> bool) {
 }
 
 pub(crate) fn steering(packed: bool) {
-    let Some(mut rig) = boot("steering", packed, PAIRS, &["MQ", "RSS", "HASH_REPORT"]) else { return };
+    let Some(mut rig) = boot("steering", config(packed, PAIRS), &["MQ", "RSS", "HASH_REPORT"]) else { return };
     rig.run("ethtool -L eth0 combined 4");
     // Nothing is asked for yet: no hash is reported.
     assert!(arrive(&mut rig).iter().all(|frame| frame.hash == Some(0)));
