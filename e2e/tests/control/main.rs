@@ -19,6 +19,7 @@ mod queues;
 mod rates;
 #[path = "../support/mod.rs"]
 mod support;
+mod traffic;
 
 use support::rig::{OWN, Rig};
 use vhost_glue::DeviceConfig;
@@ -56,4 +57,6 @@ on_both! {
     queues::n66_n68_frames_go_where_ethtool_says_with_their_hashes,
     rates::interrupts_are_held_back,
     rates::large_frames_end,
+    traffic::without_large_frames,
+    traffic::with_everything_else_changed,
 }
