@@ -193,6 +193,24 @@ impl RxRules {
         self.refresh();
     }
 
+    /// Sets everything but the VLANs as it was saved elsewhere: own address, modes, the addresses of both tables, and
+    /// whether they were too many, unicast and multicast.
+    pub fn restore(&mut self, own: MacAddr, modes: RxModes, addresses: &[MacAddr], overflows: (bool, bool)) {
+        let (multicast, unicast): (Vec<_>, Vec<_>) = addresses.iter().partition(|mac| mac.is_multicast());
+        self.set_own(own);
+        self.modes = modes;
+        self.set_tables(&unicast, &multicast);
+        self.all_unicast |= overflows.0;
+        self.all_multicast |= overflows.1;
+        self.refresh();
+    }
+
+    /// Limits the VLANs to a set, or not at all.
+    pub fn set_vlans(&mut self, vlans: Option<VlanSet>) {
+        self.vlans = vlans;
+        self.refresh();
+    }
+
     /// The addresses of the tables, in ascending order.
     #[must_use]
     pub fn addresses(&self) -> Vec<MacAddr> {

@@ -29,6 +29,26 @@ impl VlanSet {
         word.wrapping_shr(id.into()) & 1 == 1
     }
 
+    /// Its 512 bytes: the bits of ids 0 to 7 in the first one, the lowest id lowest.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; VLANS as usize / 8] {
+        let mut bytes = [0; VLANS as usize / 8];
+        for (to, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(&self.0) {
+            *to = word.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// The set with these bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; VLANS as usize / 8]) -> Self {
+        let mut words = [0; WORDS];
+        for (word, from) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*from);
+        }
+        Self(words)
+    }
+
     /// The ids, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         (0..VLANS).filter(|id| self.contains(*id))

@@ -2,9 +2,11 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use net_filter::MacAddr;
 use virtio_net_core::config::ConfigError;
+use virtio_net_core::state::NetState;
 use virtio_net_core::{Duplex, Features, NetConfig, NetDevice};
 
 use crate::config::DeviceConfig;
@@ -44,11 +46,17 @@ pub(crate) struct Parts {
     pub(crate) net: NetDevice,
     pub(crate) stats: Stats,
     pub(crate) workers: Workers,
+    /// The state at the end of the last session.
+    pub(crate) kept: Mutex<Option<NetState>>,
 }
 
 impl Parts {
     pub(crate) fn offered(&self) -> Features {
         self.net.offer().features
+    }
+
+    pub(crate) fn kept(&self) -> MutexGuard<'_, Option<NetState>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Rings that a front end may set up.
@@ -99,7 +107,7 @@ impl<P: Port> Device<P> {
         }
         let net = NetDevice::new(&net, wanted, port.features())?;
         let stats = Stats::new(pairs);
-        Ok(Self { parts: Parts { config, net, stats, workers: workers.clone() }, port })
+        Ok(Self { parts: Parts { config, net, stats, workers: workers.clone(), kept: Mutex::new(None) }, port })
     }
 
     /// What is offered to drivers.
@@ -112,6 +120,19 @@ impl<P: Port> Device<P> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.parts.stats.clone()
+    }
+
+    /// The device's state at the end of the last session, rings included: to be kept for [`go_on_from`](Self::go_on_from).
+    #[must_use]
+    pub fn state(&self) -> Option<NetState> {
+        self.parts.kept().clone()
+    }
+
+    /// Goes on from this state in the next session if it is its continuation: the same features, and the control ring starts
+    /// where it stood in this state, past its beginning. Front ends that lose their back end connect again
+    /// and go on so, and their driver does not repeat its commands. Any other session begins anew.
+    pub fn go_on_from(&mut self, state: NetState) {
+        *self.parts.kept() = Some(state);
     }
 
     /// The host end, between sessions.

@@ -113,7 +113,7 @@ impl<'d, P: Port> Session<'d, P> {
     /// Serves to the end; every ring is stopped and every descriptor closed then.
     pub(crate) fn run(mut self) -> Result<SessionEnd, SessionError> {
         let end = self.serve();
-        self.stop_port();
+        self.keep();
         end
     }
 

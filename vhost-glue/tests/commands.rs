@@ -267,3 +267,55 @@ fn g14_g15_g17_a_suspended_device_is_drained_and_silent_and_goes_on_when_it_resu
         finish(&rig.back, rig.front);
     });
 }
+
+/// A back end that comes back: the front end goes on with its rings, the driver repeats no command.
+#[test]
+fn a_session_that_goes_on_where_the_last_one_ended_has_what_was_commanded_there() {
+    each_kind(|mut rig| {
+        rig.ok(&[4, 0, 2, 0]);
+        rig.ok(&[&[1, 1][..], &OTHER].concat());
+        rig.guests.iter_mut().for_each(|guest| _ = guest.send(8, 60));
+        until("frames are rejected", || (0..2).all(|pair| rig.pair(pair).rx.filtered == 8));
+        for guest in &mut rig.guests {
+            assert_eq!(guest.receive(60), 0);
+            guest.forget();
+        }
+        let Rig { back, mut front, mut guests, mut control } = rig;
+        for again in [true, false] {
+            let bases = [0, 1, 2, 3, 4].map(|index| front.vring_base(index));
+            finish(&back, front);
+            front = Front::new(back.connect());
+            let acked = guests[0].acked.bits() as u64 | support::front::PROTOCOL;
+            assert_eq!(front.negotiate(acked, REPLY_ACK | MQ | CONFIG | STATUS), acked);
+            if !again {
+                // A guest that boots, in the same memory.
+                guests = guests.map(Guest::again);
+                control = Control::new(&guests[0]);
+            }
+            let at = |index: u32| if again { bases[index as usize] } else { support::guest::place(guests[0].acked, 0) };
+            for guest in &guests {
+                guest.send_mem_table(&front);
+                for index in [guest.first, guest.first + 1] {
+                    guest.describe(&front, index, at(index));
+                    guest.send_kick(&front, index);
+                    front.enable(index, true);
+                }
+            }
+            control.start_at(&front, &guests[0], 4, at(4));
+            front.settle();
+            let mac = front.ask(GET_CONFIG, &[words(&[0, 6, 0]), vec![0; 6]].concat())[12..18].to_vec();
+            assert_eq!(mac, if again { OTHER } else { OWN });
+            assert_eq!(back.seen.active.load(Ordering::SeqCst), if again { 2 } else { 1 });
+            if !again {
+                guests[0].exchange(20, 60);
+                break;
+            }
+            let before = back.stats.snapshot().pairs[1].rx.filtered;
+            assert_eq!(guests[1].send(8, 60), 8);
+            until("frames are rejected", || back.stats.snapshot().pairs[1].rx.filtered == before + 8);
+            assert_eq!(control.command(&[&[1, 1][..], &OTHER].concat()), 0, "commands go on as well");
+            guests.iter_mut().for_each(Guest::forget);
+        }
+        finish(&back, front);
+    });
+}

@@ -221,7 +221,7 @@ fn the_bit_is_offered_to_front_ends_that_are_said_to_know_it() {
 }
 
 #[test]
-fn a_receive_ring_is_reset_while_the_transmit_ring_goes_on() {
+fn g9_g10_a_receive_ring_is_reset_while_the_transmit_ring_goes_on() {
     let _alone = alone();
     for kind in KINDS {
         let back = resettable();
@@ -264,7 +264,7 @@ fn a_receive_ring_is_reset_while_the_transmit_ring_goes_on() {
 }
 
 #[test]
-fn a_transmit_ring_is_reset_while_the_receive_ring_goes_on() {
+fn g9_g10_a_transmit_ring_is_reset_while_the_receive_ring_goes_on() {
     let _alone = alone();
     for kind in KINDS {
         let back = resettable();

@@ -368,7 +368,7 @@ fn geometry_and_features_are_frozen_while_a_ring_runs() {
 }
 
 #[test]
-fn a_broken_ring_stops_alone_and_says_so() {
+fn g2_a_broken_ring_stops_alone_and_says_so() {
     each_kind(1, |back, want| {
         let (mut front, mut guest) = running(back, want, REPLY_ACK | STATUS | RESET);
         guest.exchange(10, 60);

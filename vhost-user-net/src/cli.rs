@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use net_filter::MacAddr;
 
 /// Network cards for virtual machines, served over vhost-user.
@@ -15,7 +15,11 @@ use net_filter::MacAddr;
 /// after the other. A guest sees a virtio network card; what it sends goes to the host end that --net names.
 #[derive(Parser, Debug)]
 #[command(version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
 pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Path of a vhost-user socket; may be given many times, each a guest with a host end of its own.
     ///
     /// A socket that a dead process left there is replaced; one that a process listens at is not, nor is any
@@ -86,6 +90,18 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "ON|OFF", default_value = "on", help_heading = "Device")]
     pub(crate) spoof_check: Switch,
 
+    /// Offer the suspension of the device. For virtual machine monitors that pass the device status on to the back end.
+    #[arg(long, value_name = "ON|OFF", default_value = "off", help_heading = "Device")]
+    pub(crate) suspend: Switch,
+
+    /// Keep what the guest commanded (addresses, VLANs, queues and the like) in a file; once for each socket.
+    ///
+    /// It is written when a session ends. A virtual machine monitor that loses its back end connects again and goes on with
+    /// its rings, and its guest does not repeat its commands: then, and only then, the device goes on from the file, also
+    /// in another build of this program. See `vhost-user-net state show FILE`.
+    #[arg(long, value_name = "FILE", help_heading = "Device")]
+    pub(crate) state: Vec<PathBuf>,
+
     /// Threads that serve the queue pairs of all guests [default: the CPUs that may be used, at most the queue pairs].
     ///
     /// A queue pair goes to the thread with the fewest. On a machine with several NUMA nodes the threads are spread over
@@ -118,6 +134,23 @@ pub(crate) struct Cli {
     pub(crate) log: Level,
 }
 
+/// Does something else than serve.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Looks at a file of --state.
+    #[command(subcommand)]
+    State(StateCommand),
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum StateCommand {
+    /// Prints what is in it, one fact a line.
+    Show {
+        /// The file.
+        file: PathBuf,
+    },
+}
+
 const EXAMPLES: &str = "\
 Examples:
   A network without privileges, and a QEMU guest on it:
@@ -147,6 +180,7 @@ pub(crate) struct GuestPlan {
     pub(crate) socket: PathBuf,
     pub(crate) net: NetKind,
     pub(crate) mac: MacAddr,
+    pub(crate) state: Option<PathBuf>,
 }
 
 impl Cli {
@@ -171,9 +205,24 @@ impl Cli {
         }
         let nets = spread("--net", &self.net, count)?;
         let macs = spread("--mac", &self.mac, count)?;
-        let guest =
-            |((socket, net), mac): ((&PathBuf, NetKind), MacAddr)| GuestPlan { socket: socket.clone(), net, mac };
-        Ok(self.socket.iter().zip(nets).zip(macs).map(guest).collect())
+        if let Some(twice) = twice(&self.state) {
+            return Err(format!("--state {} is given twice", twice.display()));
+        }
+        let states = match &self.state[..] {
+            [] => vec![None; count],
+            [one] if count > 1 => {
+                return Err(format!(
+                    "--state {} is of one guest: with {count} sockets, give it for each",
+                    one.display()
+                ));
+            }
+            each => spread("--state", each, count)?.into_iter().map(Some).collect(),
+        };
+        let mut rest = nets.into_iter().zip(macs).zip(states);
+        let guest = |socket: &PathBuf| {
+            rest.next().map(|((net, mac), state)| GuestPlan { socket: socket.clone(), net, mac, state })
+        };
+        Ok(self.socket.iter().filter_map(guest).collect())
     }
 }
 
@@ -379,7 +428,7 @@ mod tests {
     fn each_socket_has_its_own_or_all_have_the_same() {
         let plain = guests(&["--socket", "a"]).unwrap();
         let mac = "52:54:00:12:34:56".parse().unwrap();
-        assert_eq!(plain, [GuestPlan { socket: "a".into(), net: NetKind::User, mac }]);
+        assert_eq!(plain, [GuestPlan { socket: "a".into(), net: NetKind::User, mac, state: None }]);
         let same = guests(&["--socket", "a", "--net", "null", "--socket", "b"]).unwrap();
         assert_eq!(same.iter().map(|g| &g.net).collect::<Vec<_>>(), [&NetKind::Null; 2]);
         let taps = ["--net", "tap:t", "--socket", "a", "--net", "tap-fd:3,4", "--socket", "b"];
@@ -401,6 +450,8 @@ mod tests {
                 &["--net", "tap-fd:9", "--net", "null", "--net", "tap-fd:8,9"],
                 "--net tap-fd: descriptor 9 is named twice",
             ),
+            (&["--state", "x"], "--state x is of one guest: with 3 sockets, give it for each"),
+            (&["--state", "x", "--state", "y", "--state", "x"], "--state x is given twice"),
             (
                 &["--mac", "02:00:00:00:00:01", "--mac", "02:00:00:00:00:02"],
                 "--mac is given 2 times, expected once or 3 times, as --socket",

@@ -17,6 +17,7 @@ use crate::guests::{Guest, Way, serve_all};
 use crate::ledger::{Book, Ledger};
 use crate::port::HostEnd;
 use crate::report::{self, Plan, Reporter, StatsFile};
+use crate::state;
 
 /// Serves until it is told to stop.
 ///
@@ -37,9 +38,15 @@ pub(crate) fn run(cli: &Cli, plans: &[GuestPlan]) -> Result<(), DaemonError> {
     let mut guests = Vec::with_capacity(plans.len());
     for ((plan, host), way) in plans.iter().zip(hosts).zip(ways) {
         let config = device_config(cli, plan, &host);
-        let device = Device::new(config, host, &workers).map_err(|e| DaemonError::Device(e.to_string()))?;
+        let mut device = Device::new(config, host, &workers).map_err(|e| DaemonError::Device(e.to_string()))?;
+        if let Some(path) = plan.state.as_ref().filter(|path| path.exists()) {
+            match state::load(path) {
+                Ok(kept) => device.go_on_from(kept),
+                Err(error) => tracing::error!("{error}: guests begin anew"),
+            }
+        }
         let ledger = Arc::new(Ledger::new(&plan.socket, device.stats()));
-        guests.push(Guest { way, device, ledger });
+        guests.push(Guest { way, device, ledger, state: plan.state.clone() });
     }
     let ledgers = guests.iter().map(|guest| Arc::clone(&guest.ledger)).collect();
     let book = Arc::new(Book::new(ledgers, workers));
@@ -67,7 +74,7 @@ pub(crate) fn run(cli: &Cli, plans: &[GuestPlan]) -> Result<(), DaemonError> {
 }
 
 /// Standard output may be gone; that is no reason to fail.
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
@@ -169,6 +176,7 @@ fn device_config(cli: &Cli, plan: &GuestPlan, host: &HostEnd) -> DeviceConfig {
         mtu: cli.mtu.or_else(|| host.mtu().filter(|mtu| *mtu >= 1280)),
         queues: cli.queues,
         packed: cli.packed == Switch::On,
+        suspend: cli.suspend == Switch::On,
         spoof_check: cli.spoof_check == Switch::On,
         ..DeviceConfig::default()
     }

@@ -13,6 +13,7 @@ use vhost_glue::{Device, Listener, SessionEnd, Stop, listen};
 use crate::error::DaemonError;
 use crate::ledger::Ledger;
 use crate::port::HostEnd;
+use crate::state;
 
 /// The first and the longest pause between attempts to connect.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
@@ -51,6 +52,15 @@ pub(crate) struct Guest {
     pub(crate) way: Way,
     pub(crate) device: Device<HostEnd>,
     pub(crate) ledger: Arc<Ledger>,
+    /// Where its state is kept.
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// What serving a guest takes besides its way in.
+struct Host<'a> {
+    device: &'a mut Device<HostEnd>,
+    ledger: &'a Ledger,
+    state: Option<&'a Path>,
 }
 
 /// Serves all of them, each on a thread of its own, until a stop is requested.
@@ -92,19 +102,20 @@ pub(crate) fn serve_all(guests: &mut [Guest], stop: &Stop) -> io::Result<()> {
 impl Guest {
     /// Serves one session after the other until a stop is requested.
     fn serve(&mut self, stop: &Stop) {
-        let Self { way, device, ledger } = self;
+        let Self { way, device, ledger, state } = self;
+        let mut host = Host { device, ledger, state: state.as_deref() };
         match way {
-            Way::Listening(listener) => serve_listening(device, listener, ledger, stop),
-            Way::Connecting(path) => serve_connecting(device, path, ledger, stop),
+            Way::Listening(listener) => serve_listening(&mut host, listener, stop),
+            Way::Connecting(path) => serve_connecting(&mut host, path, stop),
         }
     }
 }
 
-fn serve_listening(device: &mut Device<HostEnd>, listener: &Listener, ledger: &Ledger, stop: &Stop) {
+fn serve_listening(host: &mut Host<'_>, listener: &Listener, stop: &Stop) {
     tracing::info!("listening at {}", listener.path().display());
     loop {
         match listener.accept(stop) {
-            Ok(Some(stream)) => session(device, stream, ledger, stop),
+            Ok(Some(stream)) => session(host, stream, stop),
             Ok(None) => return,
             Err(error) => {
                 tracing::warn!("no connection: {error}");
@@ -117,7 +128,7 @@ fn serve_listening(device: &mut Device<HostEnd>, listener: &Listener, ledger: &L
     }
 }
 
-fn serve_connecting(device: &mut Device<HostEnd>, path: &Path, ledger: &Ledger, stop: &Stop) {
+fn serve_connecting(host: &mut Host<'_>, path: &Path, stop: &Stop) {
     tracing::info!("connecting to {}", path.display());
     let mut wait = BACK_OFF.0;
     let mut said = None;
@@ -126,7 +137,7 @@ fn serve_connecting(device: &mut Device<HostEnd>, path: &Path, ledger: &Ledger, 
             Ok(stream) => {
                 said = None;
                 let begun = Instant::now();
-                session(device, stream, ledger, stop);
+                session(host, stream, stop);
                 if begun.elapsed() >= REAL_SESSION {
                     wait = BACK_OFF.0;
                 }
@@ -149,12 +160,18 @@ fn pause(time: Duration, stop: &Stop) {
     let _ = rustix::event::poll(&mut [PollFd::new(stop, PollFlags::IN)], Some(&time));
 }
 
-fn session(device: &mut Device<HostEnd>, stream: UnixStream, ledger: &Ledger, stop: &Stop) {
+fn session(host: &mut Host<'_>, stream: UnixStream, stop: &Stop) {
+    let Host { device, ledger, state } = host;
     tracing::info!("guest connected");
     match device.serve(stream, stop) {
         Ok(SessionEnd::Disconnected) => tracing::info!("guest disconnected"),
         Ok(SessionEnd::Stopped) => tracing::info!("rings stopped"),
         Err(error) => tracing::warn!("guest's session ended: {error}"),
+    }
+    if let (Some(path), Some(kept)) = (state, device.state())
+        && let Err(error) = state::store(path, &kept)
+    {
+        tracing::error!("the state is not kept: {error}");
     }
     let before = ledger.totals();
     ledger.close_session();

@@ -9,13 +9,14 @@ mod guests;
 mod ledger;
 mod port;
 mod report;
+mod state;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 
-use cli::{Cli, Level};
+use cli::{Cli, Command, Level, StateCommand};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -29,6 +30,18 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(Command::State(StateCommand::Show { file })) = &cli.command {
+        return match state::load(file) {
+            Ok(found) => {
+                daemon::print(&state::show(&found));
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("vhost-user-net: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let plans = match cli.guests() {
         Ok(plans) => plans,
         Err(error) => {

@@ -9,6 +9,11 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{BINARY, Daemon, contents, output, refusal};
+use net_filter::MacAddr;
+use virtio_net_core::ctrl::CommandCounters;
+use virtio_net_core::state::{NetState, RingState};
+use virtio_net_core::{Features, NetConfig, NetDevice};
+use virtio_ring::QueueState;
 
 fn daemon(socket: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
@@ -151,4 +156,53 @@ fn a_descriptor_that_is_no_tap_is_refused() {
         assert!(line.contains(expected), "{line}");
         assert!(contents(folder.path()).is_empty());
     }
+}
+
+#[test]
+fn a_state_is_shown_and_one_that_cannot_be_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("state");
+    let show = || output(Command::new(BINARY).args(["state", "show"]).arg(&file));
+    let config = NetConfig { pairs: 2, ..NetConfig::new(MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56])) };
+    let mut device = NetDevice::new(&config, Features::SUPPORTED, Features::BACK_END).unwrap();
+    device.acknowledge(device.offer().features).unwrap();
+    device.begin_commands();
+    let state = NetState {
+        rings: vec![RingState { index: 4, size: 64, state: QueueState(9) }],
+        commands: CommandCounters { commands: 7, ok: 5 },
+        ..device.save()
+    };
+    fs::write(&file, state.to_bytes()).unwrap();
+    let shown = show();
+    assert!(shown.status.success());
+    let text = String::from_utf8(shown.stdout).unwrap();
+    for line in [
+        "control queue          yes",
+        "link                   up",
+        "queue pairs            1 of 2",
+        "queues set up          none",
+        "own address            52:54:00:12:34:56",
+        "receive modes          none",
+        "vlans                  none",
+        "hash types             none",
+        "commands               7, 5 carried out",
+        "ring 4                 64 entries, at 0x9",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line:?} in\n{text}");
+    }
+    let mut bad = state.to_bytes();
+    // The second section is the device's; its pairs are behind one byte of flags.
+    let at = 12 + 8 + 16 + 8 + 1;
+    bad.splice(at..at + 2, [0, 0]);
+    for (bytes, expected) in [
+        (&bad[..], "pairs: 0x0, expected 1 to 32768"),
+        (b"GIF89a..", "no device state: it begins with [47, 49, 46, 38, 39, 61, 2e, 2e], expected \"vnetstat\""),
+        (b"", "header: 0 bytes are left, expected 8"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let line = refusal(Command::new(BINARY).args(["state", "show"]).arg(&file), 1);
+        assert_eq!(line, format!("{}: {expected}", file.display()));
+    }
+    fs::remove_file(&file).unwrap();
+    assert!(refusal(Command::new(BINARY).args(["state", "show"]).arg(&file), 1).contains("No such file"));
 }

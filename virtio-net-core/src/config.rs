@@ -276,6 +276,12 @@ impl ConfigSpace {
         self.can_announce && self.set_status(self.status | ANNOUNCE)
     }
 
+    /// True if the driver is asked to announce itself.
+    #[must_use]
+    pub const fn is_announcing(&self) -> bool {
+        self.status & ANNOUNCE != 0
+    }
+
     /// The driver has seen the request (virtio 1.3, 5.1.6.5.4): to be called before its command is used.
     pub fn announced(&mut self) {
         self.set_status(self.status & !ANNOUNCE);
@@ -412,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn link_and_announcement_change_the_status_and_nothing_else() {
+    fn n10_link_and_announcement_change_the_status_and_nothing_else() {
         let mut space = build(full()).unwrap();
         let before = bytes(&space);
         fn seen(space: &mut ConfigSpace) -> bool {
@@ -434,6 +440,7 @@ mod tests {
         for (i, (step, changed, status)) in steps.into_iter().enumerate() {
             assert_eq!(step(&mut space), changed, "step {i}");
             assert_eq!(bytes(&space)[6..8], [status, 0], "step {i}");
+            assert_eq!(bytes(&space)[12..17], before[12..17], "speed and duplex, link up or not");
             assert_eq!(space.link_up(), status & 1 == 1);
         }
         assert_eq!(bytes(&space), before);

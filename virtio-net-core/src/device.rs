@@ -18,6 +18,7 @@ use crate::features::{self, FeatureError, Features, Offer, WithheldReason};
 use crate::offload::{rx_format, tx_format};
 use crate::rx::RxFormat;
 use crate::settings::Settings;
+use crate::state::NetState;
 use crate::steering::{MAX_KEY, MAX_TABLE, RssLimits};
 use crate::tx::TxFormat;
 
@@ -172,12 +173,50 @@ impl NetDevice {
         }
     }
 
+    pub(crate) const fn pairs(&self) -> u16 {
+        self.pairs
+    }
+
+    pub(crate) const fn has_fixed_mac(&self) -> bool {
+        self.fixed_mac
+    }
+
+    /// True if the driver has a control queue here.
+    #[must_use]
+    pub const fn is_commanded(&self) -> bool {
+        self.commanded
+    }
+
+    pub(crate) fn enabled_queues(&self) -> &[bool] {
+        &self.enabled
+    }
+
+    pub(crate) const fn command_counters(&self) -> CommandCounters {
+        self.commands
+    }
+
+    /// Goes on where another device stopped: the rest of its state was checked.
+    pub(crate) fn go_on(&mut self, state: &NetState, settings: Arc<Settings>) {
+        self.config.set_mac(settings.filter.own());
+        self.config.set_link(state.link_up);
+        if state.announce {
+            self.config.announce();
+        } else {
+            self.config.announced();
+        }
+        self.settings = settings;
+        self.enabled.clone_from(&state.enabled);
+        self.commanded = state.commanded;
+        self.commands = state.commands;
+        self.suspension = Suspension::of(state);
+    }
+
     /// True if it is a receive or transmit queue that is set up.
     fn is_enabled(&self, index: u16) -> bool {
         self.enabled.get(usize::from(index)).copied().unwrap_or(false)
     }
 
-    fn rss_limits(&self) -> RssLimits {
+    pub(crate) fn rss_limits(&self) -> RssLimits {
         RssLimits { pairs: self.pairs, table: MAX_TABLE, key: MAX_KEY as u8 }
     }
 

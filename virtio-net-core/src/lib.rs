@@ -77,6 +77,7 @@ mod header;
 pub mod offload;
 pub mod rx;
 mod settings;
+pub mod state;
 pub mod steering;
 pub mod tx;
 

@@ -5,6 +5,7 @@
 //! parsed, on the host copy, and the header that leaves is made from what was found.
 
 mod gso;
+mod receive;
 
 use crate::features::Features;
 use crate::header::{GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, NEEDS_CSUM, NetHeader};
@@ -12,6 +13,7 @@ use crate::rx::RxFormat;
 use crate::tx::TxFormat;
 
 pub use gso::{MAX_USO_SEGMENTS, MIN_GSO_SIZE};
+pub(crate) use receive::{Completion, resolve};
 
 /// Where a checksum can begin at the earliest: behind an Ethernet and the shortest network header.
 pub const MIN_CSUM_START: u16 = 34;
@@ -228,7 +230,7 @@ impl TxOffloads {
 
 /// True if the checksum lies in the frame.
 #[inline]
-fn csum_fits(header: &NetHeader, len: usize) -> bool {
+pub(crate) fn csum_fits(header: &NetHeader, len: usize) -> bool {
     let end = usize::from(header.csum_start).saturating_add(usize::from(header.csum_offset)).saturating_add(2);
     header.csum_start >= MIN_CSUM_START && end <= len
 }

@@ -110,7 +110,7 @@ impl Trace {
 /// Flags (2.8.1, 2.8.5): NEXT 1, WRITE 2, INDIRECT 4, AVAIL 0x80, USED 0x8000. Available on the first lap is 0x80, used
 /// 0x8080; on the second lap 0x8000 and 0.
 #[test]
-fn packed_chains_across_the_end_of_the_ring() {
+fn p2_p6_p7_packed_chains_across_the_end_of_the_ring() {
     let mut t = Trace::packed(3, false, false);
     t.slots(&[(0, 0, 0, 0); 3]);
     let one = [readable(0xa000, 0x11), writable(0xb000, 0x22)];
@@ -156,7 +156,7 @@ fn packed_chains_across_the_end_of_the_ring() {
 
 /// 2.8.7: a table has only addresses, lengths and WRITE; the descriptor that names it takes one slot.
 #[test]
-fn packed_indirect_tables() {
+fn p7_packed_indirect_tables() {
     let mut t = Trace::new(Setup { indirect: true, ..Setup::new(Format::Packed, 2) });
     let chain = [readable(0xa000, 0x11), writable(0xb000, 0x22)];
     t.add(0, &chain);
@@ -174,7 +174,7 @@ fn packed_indirect_tables() {
 
 /// 2.8.10: offset and wrap counter in the first two bytes, flags in the last two; ENABLE 0, DISABLE 1, DESC 2.
 #[test]
-fn packed_event_words() {
+fn p10_packed_event_words() {
     for event_idx in [false, true] {
         let mut t = Trace::packed(3, event_idx, false);
         let config = t.setup.config();
@@ -202,7 +202,7 @@ fn packed_event_words() {
 
 /// An event in the middle of what is published, of a chain too, is passed (2.8.10): equality would miss it.
 #[test]
-fn packed_events_inside_of_chains() {
+fn p10_packed_events_inside_of_chains() {
     for (event, wanted) in [
         ([0, 0x80, 2, 0], true),  // the first slot
         ([1, 0x80, 2, 0], true),  // the middle of the chain
@@ -231,7 +231,7 @@ fn packed_events_inside_of_chains() {
 /// 2.8.9: one used descriptor for a run, at the place of its first chain, with the id of its last. The skipped ones count
 /// as used completely, so only those may be skipped that had nothing to write to.
 #[test]
-fn packed_runs_in_order() {
+fn g12_packed_runs_in_order() {
     let (tx, rx) = ([readable(0xa000, 0x11)], [writable(0xb000, 0x22)]);
     let ctrl = [tx[0], rx[0]];
     let mut t = Trace::packed(8, false, true);
@@ -258,7 +258,7 @@ fn packed_runs_in_order() {
 
 /// The same in the split format (2.7.9): the entries of what was skipped stay as they were.
 #[test]
-fn split_runs_in_order() {
+fn g12_split_runs_in_order() {
     let (tx, rx) = ([readable(0xa000, 0x11)], [writable(0xb000, 0x22)]);
     let ctrl = [tx[0], rx[0]];
     let mut t = Trace::new(Setup { in_order: true, ..Setup::new(Format::Split, 8) });

@@ -326,6 +326,6 @@ fn split_drivers_and_devices_understand_each_other() {
 }
 
 #[test]
-fn packed_drivers_and_devices_understand_each_other() {
+fn p7_packed_drivers_and_devices_understand_each_other() {
     matrix!(Packed, PackedDevice, [1, 2, 3, 7, 8, 255, 256, 32_768]);
 }

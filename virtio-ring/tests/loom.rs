@@ -464,7 +464,7 @@ fn published_chains_are_whole() {
 }
 
 #[test]
-fn published_answers_are_whole() {
+fn s13_p9_published_answers_are_whole() {
     for format in [Split, Packed] {
         answer(format, Sound, Sound);
         answers(format, Sound, Sound);

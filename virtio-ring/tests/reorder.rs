@@ -148,7 +148,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn used_order_is_available_order(
+    fn g12_used_order_is_available_order(
         (packed, shift, size) in (any::<bool>(), 0..=6_u32, 1..=40_u16),
         [event_idx, indirect, in_order] in any::<[bool; 3]>(),
         ops in prop::collection::vec(op(), 0..300),

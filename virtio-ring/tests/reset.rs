@@ -148,7 +148,7 @@ fn setups() -> impl Iterator<Item = Setup> {
 }
 
 #[test]
-fn a_queue_begins_anew_in_the_middle_of_its_traffic() {
+fn g9_a_queue_begins_anew_in_the_middle_of_its_traffic() {
     for setup in setups() {
         let mem = mem();
         let mut queue = Queue::new(&mem, setup, 0);
@@ -206,7 +206,7 @@ fn after_a_reset_the_ring_is_that_of_a_new_driver() {
 
 /// The device's part reads and writes nothing: the driver may have freed the ring already.
 #[test]
-fn a_device_that_is_reset_leaves_the_memory_alone() {
+fn g9_a_device_that_is_reset_leaves_the_memory_alone() {
     for setup in setups() {
         let mem = mem();
         let mut queue = Queue::new(&mem, setup, 0);
@@ -220,7 +220,7 @@ fn a_device_that_is_reset_leaves_the_memory_alone() {
 
 /// The queue comes back with another size, at another place, with other features.
 #[test]
-fn a_queue_comes_back_with_another_geometry() {
+fn g10_a_queue_comes_back_with_another_geometry() {
     for format in [Format::Split, Format::Packed] {
         let mem = mem();
         let mut queue = Queue::new(&mem, Setup::new(format, 16), 0);

@@ -14,12 +14,14 @@
 
 pub mod dns;
 mod features;
+pub mod frame;
 mod line;
 pub mod outcome;
 mod pattern;
 mod plan;
 
 pub use features::feature_names;
+pub use frame::Marked;
 pub use line::{Console, Line, Verdict};
 pub use pattern::{LINE_LEN, PERIOD, Pattern, sha256_hex};
 pub use plan::{Check, Plan, PlanError, Step};

@@ -79,6 +79,9 @@ checks! {
     UdpFlood = "udp_flood",
     /// A UDP port that nobody reads, for `secs` seconds. Value: frames that the interface received meanwhile.
     UdpSink = "udp_sink",
+    /// Commands of the host, one a line of the console: programs to run, frames to wait for. Ends when the host says so.
+    /// Value: their number.
+    Talk = "talk",
 }
 
 impl FromStr for Check {
@@ -190,7 +193,7 @@ impl Plan {
         Self { interface: "eth0".to_owned(), steps }
     }
 
-    /// Every check once but [`Check::Resize`], which most devices cannot, [`Check::Idle`], and loads, which check nothing:
+    /// Every check once but [`Check::Resize`], which most devices cannot, [`Check::Idle`], [`Check::Talk`], and loads, which check nothing:
     /// `secs` seconds for each throughput figure and `mib` MiB for each file.
     pub fn standard(secs: u64, mib: u64) -> Self {
         let step = |check: &Check| match check {
@@ -198,7 +201,7 @@ impl Plan {
             Check::FileUp | Check::FileDown => Step::new(*check).with("mib", mib),
             _ => Step::new(*check),
         };
-        let left_out = [Check::Resize, Check::Idle, Check::UdpFlood, Check::UdpSink];
+        let left_out = [Check::Resize, Check::Idle, Check::UdpFlood, Check::UdpSink, Check::Talk];
         Self::new(Check::ALL.iter().filter(|c| !left_out.contains(c)).map(step).collect())
     }
 

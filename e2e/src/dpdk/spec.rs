@@ -48,6 +48,8 @@ pub struct PortSpec {
     pub role: Role,
     /// The socket.
     pub socket: PathBuf,
+    /// Its queue pairs; 0 is 1. A front end with several has a control queue.
+    pub queues: u16,
     /// More parameters of the first port, such as `packed_vq=1,mrg_rxbuf=0`.
     pub parameters: String,
     /// A second port.
@@ -86,6 +88,9 @@ impl PortSpec {
         }
         command.args(["--", "-i", "--nb-cores=1", "--txd=256", "--rxd=256", "--burst=32"]);
         command.arg(format!("--total-num-mbufs={}", self.memory.buffers));
+        if self.queues > 1 {
+            command.args([format!("--rxq={}", self.queues), format!("--txq={}", self.queues)]);
+        }
         // It would throw away what it finds in a queue before it begins.
         command.arg("--no-flush-rx");
         if self.stopped {
@@ -97,12 +102,13 @@ impl PortSpec {
 
     fn ports(&self) -> Vec<OsString> {
         let (driver, more) = match self.role {
-            Role::FrontEnd => ("net_virtio_user0,path=", ",queues=1,queue_size=256"),
-            Role::BackEnd => ("net_vhost0,iface=", ",queues=1"),
+            Role::FrontEnd if self.queues > 1 => ("net_virtio_user0,path=", ",queue_size=256,cq=1"),
+            Role::FrontEnd => ("net_virtio_user0,path=", ",queue_size=256"),
+            Role::BackEnd => ("net_vhost0,iface=", ""),
         };
         let mut first = OsString::from(driver);
         first.push(&self.socket);
-        first.push(more);
+        first.push(format!(",queues={}{more}", self.queues.max(1)));
         if !self.parameters.is_empty() {
             first.push(",");
             first.push(&self.parameters);
@@ -139,6 +145,9 @@ mod tests {
         spec.pcap = Some(Pcap::Forever("/f".into()));
         let second = "net_pcap0,rx_pcap=/f,infinite_rx=1";
         assert_eq!(spec.ports(), ["net_virtio_user0,path=/s,queues=1,queue_size=256,packed_vq=1", second]);
+        spec.queues = 4;
+        let first = "net_virtio_user0,path=/s,queues=4,queue_size=256,cq=1,packed_vq=1";
+        assert_eq!(spec.ports(), [first, second]);
         let spec = PortSpec { role: Role::BackEnd, socket: "/s".into(), ..PortSpec::default() };
         assert_eq!(spec.ports(), ["net_vhost0,iface=/s,queues=1"]);
     }

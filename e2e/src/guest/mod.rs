@@ -10,6 +10,7 @@ pub(crate) use command::{accelerate, inside};
 use guest_agent::Console;
 pub(crate) use process::{Process, Text};
 use std::fmt;
+use std::io::{PipeWriter, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -158,7 +159,8 @@ impl GuestSpec {
 
 #[derive(Debug)]
 enum Body {
-    Process(Process),
+    /// With the input of its console.
+    Process(Process, PipeWriter),
     Thread(Machine),
 }
 
@@ -200,7 +202,11 @@ impl Guest {
                 Body::Thread(Machine::start(socket.clone(), spec)?)
             }
             (Kind::InProcess, _) => return Err(Error::Unsupported("the in-process guest only connects")),
-            _ => Body::Process(Process::start(command::line(spec, assets, scratch.path())?, Some(&spec.console))?),
+            _ => {
+                let command = command::line(spec, assets, scratch.path())?;
+                let (process, input) = Process::start_talking(command, Some(&spec.console))?;
+                Body::Process(process, input)
+            }
         };
         Ok(Self {
             body,
@@ -261,7 +267,7 @@ impl Guest {
 
     fn next_text(&mut self, limit: Duration) -> Text {
         match &mut self.body {
-            Body::Process(process) => process.next_text(limit),
+            Body::Process(process, _) => process.next_text(limit),
             Body::Thread(machine) => machine.next_text(limit),
         }
     }
@@ -278,6 +284,23 @@ impl Guest {
         Ok(lines)
     }
 
+    /// Gives a command to a guest that listens ([`Check::Talk`](crate::Check::Talk)), and waits for its answer.
+    ///
+    /// # Errors
+    /// It is a thread, or as for [`Guest::next_line`].
+    pub fn tell(&mut self, command: &str) -> Result<Line, Error> {
+        let Body::Process(_, input) = &mut self.body else {
+            return Err(Error::Unsupported("the in-process guest takes no commands"));
+        };
+        if writeln!(input, "{command}").is_err() {
+            return Err(self.died());
+        }
+        match self.next_line()? {
+            Some(line) => Ok(line),
+            None => Err(self.died()),
+        }
+    }
+
     /// Time from start to the first line of the agent.
     pub fn boot_time(&self) -> Option<Duration> {
         self.boot_time
@@ -286,7 +309,7 @@ impl Guest {
     /// Id of the process group that the guest is, unless it is a thread of ours.
     pub fn id(&self) -> Option<u32> {
         match &self.body {
-            Body::Process(process) => Some(process.id()),
+            Body::Process(process, _) => Some(process.id()),
             Body::Thread(_) => None,
         }
     }
@@ -299,7 +322,7 @@ impl Guest {
     /// Kills the guest as a crash would, without a word to its device.
     pub fn kill(&mut self) {
         match &mut self.body {
-            Body::Process(process) => process.kill(),
+            Body::Process(process, _) => process.kill(),
             Body::Thread(machine) => machine.kill(),
         }
     }
@@ -307,7 +330,7 @@ impl Guest {
     /// Exit state, once the guest has ended; a thread's is that of a program that ended so.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         match &mut self.body {
-            Body::Process(process) => process.exit_status(),
+            Body::Process(process, _) => process.exit_status(),
             // A panic is exit code 101.
             Body::Thread(machine) => machine.ended().map(|well| ExitStatus::from_raw(if well { 0 } else { 101 << 8 })),
         }

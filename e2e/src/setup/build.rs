@@ -3,9 +3,11 @@
 use super::Say;
 use super::modules::Module;
 use super::packages::run;
+use super::tools::Files;
 use crate::Error;
 use crate::initramfs::Archive;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +23,7 @@ pub(super) struct Parts<'a> {
     pub(super) agent: &'a Path,
     /// In the order of loading.
     pub(super) modules: &'a [Module],
+    pub(super) tools: &'a Files,
 }
 
 /// Builds the agent so that it needs no library in the guest. An explicit target keeps the flag from build
@@ -61,6 +64,10 @@ pub(super) fn initramfs(folder: &Path, name: &str, parts: &Parts<'_>) -> Result<
     for module in parts.modules {
         sum.update(&module.content);
     }
+    for (name, content) in parts.tools {
+        sum.update(name);
+        sum.update(content);
+    }
     let sum = guest_agent::sha256_hex(sum);
     if path.exists() && fs::read_to_string(&noted).is_ok_and(|old| old == sum) {
         return Ok(path);
@@ -78,9 +85,21 @@ pub(super) fn initramfs(folder: &Path, name: &str, parts: &Parts<'_>) -> Result<
     for (i, module) in parts.modules.iter().enumerate() {
         archive.file(&format!("modules/{i:02}-{}.ko", module.name), 0o644, &module.content);
     }
+    for folder in folders_of(parts.tools) {
+        archive.folder(folder);
+    }
+    for (name, content) in parts.tools {
+        archive.file(name, 0o755, content);
+    }
     fs::write(&path, archive.finish().map_err(Error::file(&path))?).map_err(Error::file(&path))?;
     fs::write(&noted, sum).map_err(Error::file(&noted))?;
     Ok(path)
+}
+
+/// The folders that these files are in, each after the one that it is in.
+fn folders_of(files: &Files) -> BTreeSet<&str> {
+    let slashes = files.keys().flat_map(|name| name.match_indices('/').map(move |(at, _)| name.split_at(at).0));
+    slashes.collect()
 }
 
 /// The file in `folder` whose name begins so.

@@ -2,9 +2,10 @@
 //! would bring some 200 packages along, and renew some of the system's own.
 
 use super::Say;
-use super::packages::{Packages, download, empty_folder, program_exists, run, unpack_all, version_key};
+use super::packages::{
+    Packages, download, empty_folder, libraries_below, program_exists, run, unpack_all, version_key, with_libraries,
+};
 use crate::Error;
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,10 +68,7 @@ impl Dpdk {
 
 /// Folders with libraries below `root`, and the files of the [`DRIVERS`] that are there.
 fn libraries(root: &Path) -> Result<(Vec<PathBuf>, Vec<OsString>), Error> {
-    let (mut folders, mut names) = (Vec::new(), Vec::new());
-    for folder in ["usr/lib", "lib"].map(|f| root.join(f)) {
-        collect(&folder, &mut folders, &mut names)?;
-    }
+    let (folders, names) = libraries_below(root)?;
     let driver = |prefix: &&str| {
         let found = names.iter().filter(|name| name.to_string_lossy().starts_with(prefix));
         // The link without the minor number, where there is one.
@@ -78,24 +76,6 @@ fn libraries(root: &Path) -> Result<(Vec<PathBuf>, Vec<OsString>), Error> {
     };
     let drivers = DRIVERS.iter().filter_map(driver).collect();
     Ok((folders, drivers))
-}
-
-/// Folders at or below this one that have shared libraries, and the names of those.
-fn collect(folder: &Path, folders: &mut Vec<PathBuf>, names: &mut Vec<OsString>) -> Result<(), Error> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-    let mut has = false;
-    for entry in entries.flatten() {
-        if entry.file_type().map_err(Error::file(entry.path()))?.is_dir() {
-            collect(&entry.path(), folders, names)?;
-        } else if entry.file_name().to_string_lossy().contains(".so") {
-            has = true;
-            names.push(entry.file_name());
-        }
-    }
-    if has {
-        folders.push(folder.to_owned());
-    }
-    Ok(())
 }
 
 impl Packages {
@@ -128,53 +108,4 @@ impl Packages {
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// These packages, and the libraries that they depend on and the system lacks.
-fn with_libraries(packages: Vec<String>) -> Result<Vec<String>, Error> {
-    let list = run(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status} ${Package}\n"]))?;
-    let installed: BTreeSet<&str> = list.lines().filter_map(|l| l.strip_prefix("installed ")).collect();
-    let mut all: BTreeSet<String> = packages.iter().cloned().collect();
-    let mut next = packages;
-    while !next.is_empty() {
-        let text = run(Command::new("apt-cache").args(["depends", "--important"]).args(&next))?;
-        let libraries = dependencies(&text).filter(|name| !installed.contains(name)).map(str::to_owned);
-        next = libraries.filter(|name| all.insert(name.clone())).collect();
-    }
-    Ok(all.into_iter().collect())
-}
-
-/// The libraries in what `apt-cache depends` says. What has only headers, and programs, do not count.
-fn dependencies(text: &str) -> impl Iterator<Item = &str> {
-    let names = text.lines().filter_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("Depends: "));
-    let names = names.map(|name| name.split(':').next().unwrap_or(name));
-    names.filter(|name| (name.starts_with("lib") || *name == "ibverbs-providers") && !name.ends_with("-dev"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_libraries_are_taken_along() {
-        let text = "dpdk-dev\n  Depends: libdpdk-dev\n  Depends: python3\n |Depends: librte-eal23\n  Depends: libpcap0.8\n    \
-            libpcap0.8:i386\n  Depends: <virtual>\n  Depends: ibverbs-providers\n  Depends: libnl-3-200:any\n";
-        let names: Vec<_> = dependencies(text).collect();
-        assert_eq!(names, ["librte-eal23", "libpcap0.8", "ibverbs-providers", "libnl-3-200"]);
-    }
-
-    #[test]
-    fn folders_with_libraries_are_found() {
-        let root = tempfile::tempdir().unwrap();
-        let deep = root.path().join("x/pmds");
-        fs::create_dir_all(&deep).unwrap();
-        for file in ["x/liba.so.1", "x/pmds/libb.so", "readme"] {
-            fs::write(root.path().join(file), "").unwrap();
-        }
-        let (mut folders, mut names) = (Vec::new(), Vec::new());
-        collect(root.path(), &mut folders, &mut names).unwrap();
-        assert_eq!(folders, [deep, root.path().join("x")]);
-        names.sort();
-        assert_eq!(names, ["liba.so.1", "libb.so"]);
-    }
 }

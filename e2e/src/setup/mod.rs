@@ -8,6 +8,7 @@ mod build;
 mod dpdk;
 mod modules;
 pub(crate) mod packages;
+mod tools;
 
 use crate::guest::{Kernel, Kind};
 use crate::{Error, kvm};
@@ -87,6 +88,18 @@ impl Workshop {
     /// # Errors
     /// A package that cannot be had, a missing right, a failed build: one line each.
     pub fn prepare(&self, kinds: &[Kind], say: Say<'_>) -> Result<Assets, Error> {
+        self.prepare_each(kinds, false, say)
+    }
+
+    /// As [`Workshop::prepare`], with `ethtool` and `ip` as they are in the system's packages in each guest.
+    ///
+    /// # Errors
+    /// As for [`Workshop::prepare`].
+    pub fn prepare_with_tools(&self, kinds: &[Kind], say: Say<'_>) -> Result<Assets, Error> {
+        self.prepare_each(kinds, true, say)
+    }
+
+    fn prepare_each(&self, kinds: &[Kind], with_tools: bool, say: Say<'_>) -> Result<Assets, Error> {
         let mut assets = Assets::default();
         if kinds.iter().all(|k| *k == Kind::InProcess) {
             return Ok(assets);
@@ -95,14 +108,17 @@ impl Workshop {
         let mut packages = Packages::new(&self.folder);
         let busybox = self.unpack_busybox(&mut packages, say)?;
         let agent = build::agent(&self.folder, say)?;
+        let tools = if with_tools { tools::load(&mut packages, say)? } else { tools::Files::new() };
+        let more: &[&str] = if with_tools { &modules::MORE } else { &[] };
         for &kind in kinds {
             let boot = match kind {
-                Kind::Uml => self.prepare_uml(&mut packages, say)?,
-                Kind::Qemu(kernel) => self.prepare_qemu(kernel, &mut packages, say)?,
+                Kind::Uml => self.prepare_uml(&mut packages, more, say)?,
+                Kind::Qemu(kernel) => self.prepare_qemu(kernel, &mut packages, more, say)?,
                 Kind::InProcess => continue,
             };
-            let parts = build::Parts { busybox: &busybox, agent: &agent, modules: &boot.1 };
-            let initramfs = build::initramfs(&self.folder, &kind.to_string(), &parts)?;
+            let parts = build::Parts { busybox: &busybox, agent: &agent, modules: &boot.1, tools: &tools };
+            let name = if with_tools { format!("{kind}-tools") } else { kind.to_string() };
+            let initramfs = build::initramfs(&self.folder, &name, &parts)?;
             assets.boots.insert(kind, Boot { initramfs, ..boot.0 });
         }
         let qemu = assets.boots.iter().find(|(kind, _)| matches!(kind, Kind::Qemu(_)));
@@ -135,11 +151,11 @@ impl Workshop {
         first_existing(&[root.join("bin/busybox"), root.join("usr/bin/busybox")])
     }
 
-    fn prepare_uml(&self, packages: &mut Packages, say: Say<'_>) -> Result<(Boot, Vec<Module>), Error> {
+    fn prepare_uml(&self, packages: &mut Packages, more: &[&str], say: Say<'_>) -> Result<(Boot, Vec<Module>), Error> {
         let root = packages.unpack("user-mode-linux", "a Linux guest without KVM and without root", say)?;
         let preload = if build::has_amx() { Some(build::xstate_shim(&self.folder, say)?) } else { None };
         let kernel = first_existing(&[root.join("usr/bin/linux.uml"), root.join("usr/bin/linux")])?;
-        let modules = modules::load(&root.join("usr/lib/uml/modules"))?;
+        let modules = modules::load(&root.join("usr/lib/uml/modules"), more)?;
         Ok((Boot { kernel, initramfs: PathBuf::new(), preload }, modules))
     }
 
@@ -147,12 +163,13 @@ impl Workshop {
         &self,
         kernel: Kernel,
         packages: &mut Packages,
+        more: &[&str],
         say: Say<'_>,
     ) -> Result<(Boot, Vec<Module>), Error> {
         packages.install_program("qemu-system-x86_64", "qemu-system-x86", "the QEMU guests", say)?;
         let (root, extra) = packages.unpack_kernel(kernel, say)?;
         let image = build::find_with_prefix(&root.join("boot"), "vmlinuz-")?;
-        let modules = [root, extra].map(|r| modules::load(&r.join("lib/modules")));
+        let modules = [root, extra].map(|r| modules::load(&r.join("lib/modules"), more));
         // In Ubuntu the modules are in a package of their own, and some of ours are built in.
         let modules = match modules {
             [Ok(a), _] => a,

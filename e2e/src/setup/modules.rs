@@ -9,6 +9,9 @@ use std::process::Command;
 /// Drivers that a guest needs, as far as its kernel has not built them in.
 const WANTED: [&str; 4] = ["ipv6", "virtio_pci", "virtio_net", "8021q"];
 
+/// More of them, for guests with tools.
+pub(super) const MORE: [&str; 1] = ["macvlan"];
+
 /// A module that is ready to load.
 #[derive(Debug)]
 pub(super) struct Module {
@@ -16,11 +19,11 @@ pub(super) struct Module {
     pub(super) content: Vec<u8>,
 }
 
-/// Those of [`WANTED`] that are somewhere below `root`, each after the modules that it depends on.
-pub(super) fn load(root: &Path) -> Result<Vec<Module>, Error> {
+/// Those of [`WANTED`] and `more` that are somewhere below `root`, each after the modules that it depends on.
+pub(super) fn load(root: &Path, more: &[&str]) -> Result<Vec<Module>, Error> {
     let files = files_below(root)?;
     let mut loaded = Vec::new();
-    for name in WANTED {
+    for name in WANTED.iter().chain(more) {
         add(name, &files, &mut loaded)?;
     }
     Ok(loaded)
@@ -102,7 +105,8 @@ mod tests {
         ] {
             fs::write(deep.join(name), content).unwrap();
         }
-        let names: Vec<_> = load(folder.path()).unwrap().into_iter().map(|m| m.name).collect();
+        let names: Vec<_> =
+            load(folder.path(), &["failover", "macvlan"]).unwrap().into_iter().map(|m| m.name).collect();
         assert_eq!(names, ["failover", "net_failover", "virtio_net", "8021q"]);
     }
 }

@@ -3,6 +3,8 @@
 use super::Say;
 use crate::Error;
 use crate::guest::Kernel;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +13,13 @@ use std::process::Command;
 pub struct Packages {
     pub(super) folder: PathBuf,
     lists_renewed: bool,
+}
+
+/// What is fetched beside a package.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum With {
+    Nothing,
+    Libraries,
 }
 
 impl Packages {
@@ -41,13 +50,28 @@ impl Packages {
     /// # Errors
     /// No such package, or it could not be fetched.
     pub fn unpack(&mut self, package: &str, why: &str, say: Say<'_>) -> Result<PathBuf, Error> {
+        self.unpack_with(With::Nothing, package, why, say)
+    }
+
+    /// As [`Packages::unpack`], with every library below it that the system does not have, all in one folder.
+    ///
+    /// # Errors
+    /// As for [`Packages::unpack`].
+    pub fn unpack_with_libraries(&mut self, package: &str, why: &str, say: Say<'_>) -> Result<PathBuf, Error> {
+        self.unpack_with(With::Libraries, package, why, say)
+    }
+
+    fn unpack_with(&mut self, with: With, package: &str, why: &str, say: Say<'_>) -> Result<PathBuf, Error> {
         let (target, partial) = (self.folder.join(package), self.folder.join(format!("{package}.partial")));
         if target.is_dir() {
             return Ok(target);
         }
         say(&format!("fetching {package}: {why}"));
         empty_folder(&partial)?;
-        self.with_fresh_lists(package, why, say, |_| download(&[package.to_owned()], &partial))?;
+        self.with_fresh_lists(package, why, say, |_| {
+            let wanted = vec![package.to_owned()];
+            download(&if with == With::Libraries { with_libraries(wanted)? } else { wanted }, &partial)
+        })?;
         unpack_all(&partial, &target)?;
         Ok(target)
     }
@@ -147,6 +171,54 @@ pub(super) fn unpack_all(partial: &Path, target: &Path) -> Result<(), Error> {
     fs::remove_dir_all(partial).map_err(Error::file(partial))
 }
 
+/// These packages, and the libraries that they depend on and the system lacks.
+pub(super) fn with_libraries(packages: Vec<String>) -> Result<Vec<String>, Error> {
+    let list = run(Command::new("dpkg-query").args(["-W", "-f", "${db:Status-Status} ${Package}\n"]))?;
+    let installed: BTreeSet<&str> = list.lines().filter_map(|l| l.strip_prefix("installed ")).collect();
+    let mut all: BTreeSet<String> = packages.iter().cloned().collect();
+    let mut next = packages;
+    while !next.is_empty() {
+        let text = run(Command::new("apt-cache").args(["depends", "--important"]).args(&next))?;
+        let libraries = dependencies(&text).filter(|name| !installed.contains(name)).map(str::to_owned);
+        next = libraries.filter(|name| all.insert(name.clone())).collect();
+    }
+    Ok(all.into_iter().collect())
+}
+
+/// The libraries in what `apt-cache depends` says. What has only headers, and programs, do not count.
+fn dependencies(text: &str) -> impl Iterator<Item = &str> {
+    let names = text.lines().filter_map(|line| line.trim_start_matches([' ', '|']).strip_prefix("Depends: "));
+    let names = names.map(|name| name.split(':').next().unwrap_or(name));
+    names.filter(|name| (name.starts_with("lib") || *name == "ibverbs-providers") && !name.ends_with("-dev"))
+}
+
+/// Folders with shared libraries in `lib` and `usr/lib` of `root`, and the names of those.
+pub(super) fn libraries_below(root: &Path) -> Result<(Vec<PathBuf>, Vec<OsString>), Error> {
+    let (mut folders, mut names) = (Vec::new(), Vec::new());
+    for folder in ["usr/lib", "lib"].map(|f| root.join(f)) {
+        collect(&folder, &mut folders, &mut names)?;
+    }
+    Ok((folders, names))
+}
+
+/// Folders at or below this one that have shared libraries, and the names of those.
+fn collect(folder: &Path, folders: &mut Vec<PathBuf>, names: &mut Vec<OsString>) -> Result<(), Error> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    let mut has = false;
+    for entry in entries.flatten() {
+        if entry.file_type().map_err(Error::file(entry.path()))?.is_dir() {
+            collect(&entry.path(), folders, names)?;
+        } else if entry.file_name().to_string_lossy().contains(".so") {
+            has = true;
+            names.push(entry.file_name());
+        }
+    }
+    if has {
+        folders.push(folder.to_owned());
+    }
+    Ok(())
+}
+
 fn in_lists(package: &str) -> bool {
     run(Command::new("apt-cache").args(["show", package])).is_ok_and(|text| !text.trim().is_empty())
 }
@@ -210,6 +282,28 @@ mod tests {
         let names =
             ["linux-image-6.1.0-9-cloud-amd64", "linux-image-6.1.0-56-cloud-amd64", "linux-image-6.1.0-48-cloud-amd64"];
         assert_eq!(names.iter().max_by_key(|n| version_key(n)), Some(&names[1]));
+    }
+
+    #[test]
+    fn only_libraries_are_taken_along() {
+        let text = "dpdk-dev\n  Depends: libdpdk-dev\n  Depends: python3\n |Depends: librte-eal23\n  Depends: libpcap0.8\n    \
+            libpcap0.8:i386\n  Depends: <virtual>\n  Depends: ibverbs-providers\n  Depends: libnl-3-200:any\n";
+        let names: Vec<_> = dependencies(text).collect();
+        assert_eq!(names, ["librte-eal23", "libpcap0.8", "ibverbs-providers", "libnl-3-200"]);
+    }
+
+    #[test]
+    fn folders_with_libraries_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("lib/pmds");
+        fs::create_dir_all(&deep).unwrap();
+        for file in ["lib/liba.so.1", "lib/pmds/libb.so", "lib/readme"] {
+            fs::write(root.path().join(file), "").unwrap();
+        }
+        let (folders, mut names) = libraries_below(root.path()).unwrap();
+        assert_eq!(folders, [deep, root.path().join("lib")]);
+        names.sort();
+        assert_eq!(names, ["liba.so.1", "libb.so"]);
     }
 
     #[test]

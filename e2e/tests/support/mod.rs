@@ -3,6 +3,11 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 #![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+pub(crate) mod frames;
+pub(crate) mod rig;
+pub(crate) mod served;
+pub(crate) mod wire;
+
 use e2e::daemon::{Ending, Holdings, Program};
 use e2e::netns::TapSpec;
 use e2e::{Daemon, Error, HostEnd, Line, TapNet, Verdict, Workshop};

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use net_filter::{MacAddr, SpoofCheck};
 use tracing::Span;
+use virtio_net_core::state::{RingState, StateError};
 use virtio_net_core::{Features, QueueRole};
-use virtio_ring::{Access, Format, GuestAddr, GuestMemory, QueueConfig};
+use virtio_ring::{Access, Format, GuestAddr, GuestMemory, QueueConfig, QueueState};
 
 use super::vring::{Addresses, Kick};
 use super::{Fail, Session};
@@ -68,11 +69,14 @@ impl<P: Port> Session<'_, P> {
         let count = self.vrings.len();
         let role = u32::try_from(index).ok().and_then(|index| self.net.queue_role(index, acked));
         let role = role.ok_or(Refusal::Index { index: index as u64, count })?;
-        self.start_port(acked, config.desc)?;
-        let Some(vring) = self.vrings.get(index) else { return Ok(()) };
-        let enabled = vring.enabled.unwrap_or(!self.begins_disabled);
         let format = self.format();
         let state = vring.base.unwrap_or(format.start());
+        self.start_port(acked, config.desc)?;
+        if role == QueueRole::Ctrl {
+            self.go_on(acked, index, state);
+        }
+        let Some(vring) = self.vrings.get(index) else { return Ok(()) };
+        let enabled = vring.enabled.unwrap_or(!self.begins_disabled);
         self.set_enabled(index, role, true);
         let setup = Setup { index, format, config, state, signals: vring.signals(), enabled, span: Span::current() };
         let memory = self.memory.memory().clone();
@@ -154,7 +158,8 @@ impl<P: Port> Session<'_, P> {
         handle.ask(move |pair| job(pair, side))
     }
 
-    /// Starts the host end and gives its queue pairs to workers, if that was not done. `ring`: where the first ring is.
+    /// Starts the host end and gives its queue pairs to workers, if that was not done. `ring`: where the first ring is;
+    /// `first`: which one it is, and where it begins.
     fn start_port(&mut self, acked: Features, ring: GuestAddr) -> Result<(), SessionError> {
         if !self.pairs.is_empty() {
             return Ok(());
@@ -213,6 +218,39 @@ impl<P: Port> Session<'_, P> {
             }
         }
         Ok(())
+    }
+
+    /// The control ring starts: goes on with what the driver commanded in the last session if that ring goes on where it
+    /// stood then, past its beginning.
+    fn go_on(&self, acked: Features, index: usize, state: QueueState) {
+        let (Some(shared), Some(kept)) = (&self.shared, self.parts.kept().take()) else { return };
+        let ring = kept.rings.iter().find(|ring| usize::from(ring.index) == index);
+        if kept.acked != acked || state == self.format().start() || ring.is_none_or(|ring| ring.state != state) {
+            return;
+        }
+        let restored = shared.change(|net| {
+            net.restore(&kept)?;
+            // Whether it is suspended now the device status says.
+            net.resume();
+            Ok::<_, StateError>(())
+        });
+        match restored {
+            Ok(()) => tracing::info!("the device goes on with what its driver commanded before"),
+            Err(e) => tracing::warn!("the state of the last session is of no use: {e}"),
+        }
+    }
+
+    /// Stops everything, and keeps the state for a session that goes on from it.
+    pub(super) fn keep(&mut self) {
+        let state = self.shared.as_ref().map(|shared| shared.net().save());
+        self.stop_port();
+        let Some(mut state) = state else { return };
+        for (index, vring) in self.vrings.iter().enumerate() {
+            if let (Ok(index), Some(state_of)) = (u16::try_from(index), vring.base) {
+                state.rings.push(RingState { index, size: vring.size, state: state_of });
+            }
+        }
+        *self.parts.kept() = Some(state);
     }
 
     /// Stops every ring, takes the pairs from their workers, and stops the host end.

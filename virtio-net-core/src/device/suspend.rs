@@ -2,6 +2,7 @@
 
 use super::NetDevice;
 use crate::features::Features;
+use crate::state::NetState;
 
 /// Whether the device is suspended, and what waits for the end of that.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -13,7 +14,18 @@ pub(super) struct Suspension {
     announce: bool,
 }
 
+impl Suspension {
+    pub(super) const fn of(state: &NetState) -> Self {
+        Self { suspended: state.suspended, link: state.link_later, announce: state.announce_later }
+    }
+}
+
 impl NetDevice {
+    /// What waits for the end of the suspension: the link, and whether to announce.
+    pub(crate) const fn later(&self) -> (Option<bool>, bool) {
+        (self.suspension.link, self.suspension.announce)
+    }
+
     /// Suspends it: from now on the config space does not change. The queues are the caller's: what is under way is to be
     /// finished and notified before this, and nothing after it.
     ///

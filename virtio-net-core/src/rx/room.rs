@@ -9,6 +9,7 @@ use virtio_ring::{Chain, GuestSlice, View};
 use super::RxStats;
 use crate::backend::{HEAD_LEN, MAX_FRAME};
 use crate::header::{BACKEND_HEADER_LEN, DATA_VALID, GSO_ECN, GSO_NONE, NEEDS_CSUM, NetHeader};
+use crate::offload::{Completion, csum_fits, resolve};
 use crate::steering::FlowHash;
 
 /// What became of a frame.
@@ -301,13 +302,12 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
         }
         let header = NetHeader::from_bytes(&header);
         let head = head.get(..len).unwrap_or(&head);
-        Ok(Some(match self.place(&header, &Carried { head, rest: Rest::Placed(&rest), len }) {
-            Placed::NoRoom => {
-                self.stats.no_room = self.stats.no_room.wrapping_add(1);
-                Placed::Dropped
-            }
-            placed => placed,
-        }))
+        let placed = self.place(&header, &Carried { head, rest: Rest::Placed(&rest), len });
+        if placed == Placed::NoRoom {
+            self.stats.no_room = self.stats.no_room.wrapping_add(1);
+            return Ok(Some(Placed::Dropped));
+        }
+        Ok(Some(placed))
     }
 
     /// Drops a frame that was cut off where its places ended, even if there is room behind a buffer that cannot be used:
@@ -357,28 +357,40 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
                 Steer::To(queue) => return self.hand_over(queue, header, frame),
             }
         }
-        if len > MAX_FRAME || !self.shows(header, head, len) {
+        let resolved = resolve(header, self.format.flags, head, len);
+        let shown = resolved.filter(|(header, _)| len <= MAX_FRAME && self.shows(header, head, len));
+        let Some((header, mut csum)) = shown else {
             self.stats.dropped = self.stats.dropped.wrapping_add(1);
             return Placed::Dropped;
-        }
+        };
         let total = self.format.header_len.saturating_add(len);
         self.skip_unusable();
         let chains = match self.pick(total) {
             Ok(chains) => chains,
             Err(placed) => return placed,
         };
+        if let Some(csum) = &mut csum {
+            csum.add(head);
+            match frame.rest {
+                Rest::Host(rest) => csum.add(rest),
+                Rest::Placed(rest) => csum.add_placed(rest, len.saturating_sub(HEAD_LEN)),
+            }
+        }
         if let Rest::Host(rest) = frame.rest {
             self.scatter(chains, self.format.header_len.saturating_add(head.len()), rest);
         }
-        self.write_front(header, hash, chains, head);
+        self.write_front(&header, hash, chains, head);
+        if let Some((field, sum)) = csum.as_ref().map(Completion::finish) {
+            self.scatter(chains, self.format.header_len.saturating_add(field), &sum);
+        }
         self.record(chains, total);
         self.stats.frames = self.stats.frames.wrapping_add(1);
         self.stats.bytes = self.stats.bytes.wrapping_add(len as u64);
-        if *header != NetHeader::NONE {
-            self.count_offloads(header, len);
+        if header != NetHeader::NONE {
+            self.count_offloads(&header, len);
         }
         if self.watch.is_some() {
-            self.show(header, chains, len);
+            self.show(&header, chains, len);
         }
         Placed::Delivered
     }
@@ -426,7 +438,7 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
     /// True if the driver may be given a frame like this (virtio 1.3, 5.1.6.4.1 and 5.1.4.1).
     #[inline]
     fn shows(&self, header: &NetHeader, head: &[u8], len: usize) -> bool {
-        if header.flags & !self.format.flags != 0 {
+        if header.flags & !self.format.flags != 0 || (header.flags & NEEDS_CSUM != 0 && !csum_fits(header, len)) {
             return false;
         }
         if header.gso_type != GSO_NONE {

@@ -174,6 +174,16 @@ impl HashConfig {
         let _reserved: [u8; 8] = bytes.take()?;
         Ok(Self { types, key: bytes.key(limits)? })
     }
+
+    /// As the driver sends it.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.types.bits().to_le_bytes().to_vec();
+        bytes.extend_from_slice(&[0; 8]);
+        bytes.push(self.key.len() as u8); // at most 255
+        bytes.extend_from_slice(&self.key);
+        bytes
+    }
 }
 
 impl RssLimits {

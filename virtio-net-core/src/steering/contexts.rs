@@ -24,6 +24,11 @@ impl Contexts {
         self.0.iter().map(|(id, rss)| (*id, rss))
     }
 
+    /// One that was checked elsewhere.
+    pub(crate) fn insert(&mut self, id: u16, rss: RssConfig) {
+        self.0.insert(id, rss);
+    }
+
     /// A new one (`VIRTNET_RSS_CTX_CTRL_ADD`).
     ///
     /// # Errors

@@ -16,7 +16,7 @@ fn slots(old: u16, len: u32) -> Vec<bool> {
 }
 
 #[test]
-fn every_event_against_the_slots_of_small_windows() {
+fn s11_s12_every_event_against_the_slots_of_small_windows() {
     for old in [0, 1, 32_767, 32_768, 65_535, 65_500] {
         for len in [0, 1, 2, 3, 7, 64] {
             let set = slots(old, len);
@@ -29,7 +29,7 @@ fn every_event_against_the_slots_of_small_windows() {
 }
 
 #[test]
-fn every_start_against_the_slots_of_a_small_window() {
+fn s11_s12_every_start_against_the_slots_of_a_small_window() {
     for old in 0..=u16::MAX {
         for len in 0..5 {
             let new = old.wrapping_add(len);
@@ -46,7 +46,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_event_against_the_slots_of_any_window(old: u16, len in 0..=65_535_u32, events: [u16; 32]) {
+    fn s11_s12_any_event_against_the_slots_of_any_window(old: u16, len in 0..=65_535_u32, events: [u16; 32]) {
         let set = slots(old, len);
         let new = old.wrapping_add(len as u16);
         for event in events.into_iter().chain([old, new, old.wrapping_sub(1), new.wrapping_sub(1)]) {

@@ -268,7 +268,7 @@ fn tables() -> impl IntoIterator<Item = Row<Peer>> {
 
 /// V130, P4: of the four combinations of AVAIL and USED exactly one makes a slot available, another one on each lap.
 #[test]
-fn only_the_flip_of_avail_makes_a_slot_available() {
+fn p4_only_the_flip_of_avail_makes_a_slot_available() {
     for size in [1, 2, 3, 8] {
         for position in 0..4 * size {
             for flags in [0, AVAIL, USED, AVAIL | USED] {

@@ -1,10 +1,12 @@
 //! The checks. Each takes the guest and its step and gives a line or the reason why it failed.
 
 mod address;
+mod capture;
 mod dns;
 mod load;
 mod rings;
 mod sysfs;
+pub(crate) mod talk;
 mod tcp;
 mod udp;
 
@@ -80,6 +82,7 @@ pub(crate) fn run(guest: &Guest, step: &Step) -> Result<Line, String> {
             std::thread::sleep(step.seconds());
             Ok(Line::new(step.name(), Verdict::Pass).value(step.seconds().as_secs_f64(), "s"))
         }
+        Check::Talk => Err("not a check: the host gives the commands".to_owned()),
         Check::UdpFlood => load::flood(guest, step),
         Check::UdpSink => load::sink(guest, step),
     }

@@ -26,6 +26,7 @@ pub(super) fn run(stack: &mut Stack, step: &Step) -> Result<Line, String> {
         Check::UdpDown => udp::down(stack, step),
         Check::Idle => Err("this guest does not idle".to_owned()),
         Check::Resize => Err("this guest's rings keep their size".to_owned()),
+        Check::Talk => Err("this guest takes no commands".to_owned()),
         Check::UdpFlood | Check::UdpSink => {
             Err("this guest makes no loads: they measure its kernel as well".to_owned())
         }
