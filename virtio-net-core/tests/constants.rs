@@ -1,4 +1,5 @@
 //! Every constant against the Linux headers.
+#![allow(clippy::arithmetic_side_effects, reason = "a test")]
 
 use virtio_bindings::{virtio_config, virtio_net, virtio_ring};
 use virtio_net_core::config::{CONFIG_LEN, MAX_PAIRS, MIN_MTU};
