@@ -38,6 +38,8 @@ fn check(got: &Got, layout: &[Vec<u32>], (header_len, merge): (usize, bool), fra
         assert_eq!(usize::from(got.num_buffers), n, "N22");
     }
     assert!(merge || n == 1, "N23");
+    // CVE-2018-1118, CVE-2024-0340: what nobody has anything to say of is zero.
+    assert!(got.hash.iter().all(|b| *b == 0) && got.hash.len() == header_len.saturating_sub(BACKEND_HEADER_LEN));
 }
 
 /// The rig compares all bytes that were not said to be written with what was there before.

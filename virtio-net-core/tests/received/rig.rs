@@ -24,6 +24,8 @@ pub(crate) enum Way {
 pub(crate) struct Got {
     pub(crate) header: NetHeader,
     pub(crate) num_buffers: u16,
+    /// What follows the number of buffers: room for a hash.
+    pub(crate) hash: Vec<u8>,
     /// Used lengths, in order.
     pub(crate) used: Vec<u32>,
     /// The buffers' numbers, in the order in which they were used.
@@ -160,6 +162,7 @@ pub(crate) fn deliver(
         Got {
             header: NetHeader::from_bytes(head),
             num_buffers: u16::from_le_bytes([head[10], head[11]]),
+            hash: bytes.get(BACKEND_HEADER_LEN..format.header_len).unwrap_or_default().to_vec(),
             used: lens,
             which,
             frame: bytes[format.header_len..].to_vec(),
