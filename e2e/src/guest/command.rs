@@ -144,7 +144,7 @@ mod tests {
     fn uml_gets_device_and_plan() {
         let plan = Plan::new(vec![Step::new(Check::Dhcp)]);
         let spec = GuestSpec::new(Kind::Uml, Nic::vhost_user("/tmp/a.sock"), plan);
-        let want = "/w/linux.uml virtio_uml.device=/tmp/a.sock:1 mem=96M initrd=/w/init.gz uml_dir=/tmp/s/ root=/dev/ram0 \
+        let want = "/w/linux.uml virtio_uml.device=/tmp/a.sock:1 mem=128M initrd=/w/init.gz uml_dir=/tmp/s/ root=/dev/ram0 \
             con=null con0=fd:0,fd:1 quiet panic=1 vnet.if=eth0 vnet.plan=dhcp";
         assert_eq!(words(&spec).unwrap(), want);
         let listen = GuestSpec { nic: Nic::VhostUser { socket: "/a".into(), listen: true }, ..spec };

@@ -51,9 +51,9 @@ macro_rules! on_both {
 on_both! {
     filters::receive_modes_and_groups,
     filters::another_address,
-    filters::vlans,
-    queues::channels,
-    queues::steering,
+    filters::n61_tagged_frames_pass_while_there_is_a_vlan_device,
+    queues::n63_n64_the_queues_in_use_are_those_of_ethtool,
+    queues::n66_n68_frames_go_where_ethtool_says_with_their_hashes,
     rates::interrupts_are_held_back,
     rates::large_frames_end,
 }

@@ -30,7 +30,7 @@ fn pairs_used(rig: &mut Rig) -> BTreeSet<usize> {
     sent.iter().filter(|sent| number(&sent.frame).is_some()).map(|sent| sent.pair).collect()
 }
 
-pub(crate) fn channels(packed: bool) {
+pub(crate) fn n63_n64_the_queues_in_use_are_those_of_ethtool(packed: bool) {
     let Some(mut rig) = boot("channels", config(packed, PAIRS), &["MQ"]) else { return };
     // One processor, so the driver begins with one pair.
     assert_eq!(rig.served.wire.active(), [true, false, false, false]);
@@ -114,7 +114,7 @@ fn steered(rig: &mut Rig, table: &Table, ports: impl Fn(&Flow) -> bool) {
     }
 }
 
-pub(crate) fn steering(packed: bool) {
+pub(crate) fn n66_n68_frames_go_where_ethtool_says_with_their_hashes(packed: bool) {
     let Some(mut rig) = boot("steering", config(packed, PAIRS), &["MQ", "RSS", "HASH_REPORT"]) else { return };
     rig.run("ethtool -L eth0 combined 4");
     // Nothing is asked for yet: no hash is reported.
