@@ -4,7 +4,8 @@
 //! - [`FrameHead`]: a bounded look at the Ethernet header and up to two VLAN tags.
 //! - [`RxRules`], [`ReceiveFilter`]: which frames a guest is given: by address tables, VLANs and modes, as its driver
 //!   commands.
-//! - [`SpoofCheck`]: which frames a guest may send: those that carry its own source address.
+//! - [`SpoofCheck`]: which frames a guest may send: those that carry its own source addresses, MAC alone or IP as well.
+//! - [`learn`]: the address that a DHCP server gives to a guest.
 //!
 //! What most frames need is one 64-bit load and a comparison with a value made beforehand; a table costs one cache line,
 //! however many addresses are in it. No frame costs an allocation or a loop over entries. Input is any byte string;
@@ -42,7 +43,7 @@
 //! | receive modes, `VIRTIO_NET_F_CTRL_RX` and `CTRL_RX_EXTRA` | 5.1.6.5.1 | yes |
 //! | address tables, own address | 5.1.6.5.2 | yes; more than fit: all of that kind |
 //! | `VIRTIO_NET_F_CTRL_VLAN` | 5.1.6.5.3 | yes, 802.1Q and 802.1ad, outer tag |
-//! | source address check | not in the specification | yes |
+//! | source checks: MAC, IPv4, IPv6, ARP, neighbour discovery, DHCP | not in the specification | yes |
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "the lint does not know the tests of proptest"))]
@@ -62,7 +63,7 @@ pub use addr::{MacAddr, MacParseError};
 pub use frame::{ETHER_LEN, FrameHead, TAG_LEN, VlanTag, ethertype};
 pub use rules::{RxDecision, RxModes, RxRules, TableLimits};
 pub use rx::{ReceiveFilter, RxFilterStats};
-pub use spoof::{SpoofCheck, SpoofReason, SpoofStats};
+pub use spoof::{DhcpAck, IpSources, Lease, SpoofCheck, SpoofReason, SpoofStats, learn, may_teach};
 pub use vlan::{VLANS, VlanSet};
 
 /// The six bytes of an address in the low bits of a word, first byte lowest.

@@ -1,10 +1,20 @@
 //! Which frames a guest may send.
 
+mod addresses;
+mod dhcp;
+mod ip;
+
+pub use addresses::{IpSources, Lease};
+pub use dhcp::{DhcpAck, learn, may_teach};
+
+use alloc::sync::Arc;
+
 use crate::addr::MacAddr;
-use crate::src_word;
+use crate::{ADDR_MASK, src_word};
 
 /// Why a frame must not leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum SpoofReason {
     /// It has no whole Ethernet header.
     TooShort,
@@ -12,6 +22,18 @@ pub enum SpoofReason {
     Group,
     /// Its source is another station's address.
     Foreign,
+    /// Its IP source address is not the guest's.
+    ForeignIp,
+    /// It is an ARP packet in which another station speaks, or that is none.
+    Arp,
+    /// It is a neighbour discovery packet in which another station or a router speaks, or that is none.
+    Neighbour,
+    /// It is what a DHCP server sends.
+    Dhcp,
+    /// It is a fragment that hides its transport's header, or of a packet that is never to be cut.
+    Fragment,
+    /// It is no IP and no ARP, or its headers cannot be read to their end.
+    Unreadable,
 }
 
 /// Frames that were not let out, by reason. All wrap.
@@ -23,34 +45,59 @@ pub struct SpoofStats {
     pub group: u64,
     /// [`SpoofReason::Foreign`].
     pub foreign: u64,
+    /// [`SpoofReason::ForeignIp`].
+    pub foreign_ip: u64,
+    /// [`SpoofReason::Arp`].
+    pub arp: u64,
+    /// [`SpoofReason::Neighbour`].
+    pub neighbour: u64,
+    /// [`SpoofReason::Dhcp`].
+    pub dhcp: u64,
+    /// [`SpoofReason::Fragment`].
+    pub fragment: u64,
+    /// [`SpoofReason::Unreadable`].
+    pub unreadable: u64,
 }
 
-/// Lets only frames with the guest's own source address out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Lets only frames with the guest's own source addresses out.
+///
+/// What is looked at is the host's copy of the frame's first bytes, and that copy is what leaves. In mode
+/// [`with_ip`](Self::with_ip) a frame whose decision would need more than that does not leave.
+#[derive(Clone, Debug)]
 pub struct SpoofCheck {
-    own: u64,
-    /// The bits that have to match: none if the check is off.
+    /// The bits of the source address and type that are compared, and with what: that is all for most frames. With a check
+    /// of IP addresses nothing is ever equal.
     mask: u64,
+    want: u64,
+    own: MacAddr,
+    ip: Option<Arc<IpSources>>,
     stats: SpoofStats,
 }
 
 impl SpoofCheck {
-    /// A check for the guest with address `own`.
+    /// A check of the MAC address, for the guest with address `own`.
     #[must_use]
-    pub const fn new(own: MacAddr) -> Self {
-        Self { own: own.to_word(), mask: crate::ADDR_MASK, stats: SpoofStats { too_short: 0, group: 0, foreign: 0 } }
+    pub fn new(own: MacAddr) -> Self {
+        Self { mask: ADDR_MASK, want: own.to_word(), own, ip: None, stats: SpoofStats::default() }
+    }
+
+    /// A check of the MAC address and of IP addresses: the source of IPv4 and IPv6, what ARP and neighbour discovery say,
+    /// no DHCP server, no router advertisement and no redirect. Nothing but IP and ARP leaves.
+    #[must_use]
+    pub fn with_ip(own: MacAddr, sources: Arc<IpSources>) -> Self {
+        Self { mask: 0, want: 1, own, ip: Some(sources), stats: SpoofStats::default() }
     }
 
     /// No check: every frame with an Ethernet header leaves, for a guest that bridges or routes for others.
     #[must_use]
-    pub const fn off() -> Self {
-        Self { own: 0, mask: 0, stats: SpoofStats { too_short: 0, group: 0, foreign: 0 } }
+    pub fn off() -> Self {
+        Self { mask: 0, want: 0, own: MacAddr::ZERO, ip: None, stats: SpoofStats::default() }
     }
 
     /// True if the check is on.
     #[must_use]
     pub const fn is_on(&self) -> bool {
-        self.mask != 0
+        self.mask != 0 || self.ip.is_some()
     }
 
     /// The counters.
@@ -78,10 +125,19 @@ impl SpoofCheck {
     pub fn check(&self, head: &[u8]) -> Option<SpoofReason> {
         match src_word(head) {
             // The mask also takes off what is no address.
-            Some(src) if (src ^ self.own) & self.mask == 0 => None,
-            Some(src) if src & 1 == 1 => Some(SpoofReason::Group),
-            Some(_) => Some(SpoofReason::Foreign),
+            Some(src) if src & self.mask == self.want => None,
+            Some(src) => self.check_more(src, head),
             None => Some(SpoofReason::TooShort),
+        }
+    }
+
+    fn check_more(&self, src: u64, head: &[u8]) -> Option<SpoofReason> {
+        if src & 1 == 1 {
+            return Some(SpoofReason::Group);
+        }
+        match &self.ip {
+            Some(sources) if src & ADDR_MASK == self.own.to_word() => ip::check(head, self.own, sources).err(),
+            _ => Some(SpoofReason::Foreign),
         }
     }
 
@@ -91,6 +147,12 @@ impl SpoofCheck {
             SpoofReason::TooShort => &mut self.stats.too_short,
             SpoofReason::Group => &mut self.stats.group,
             SpoofReason::Foreign => &mut self.stats.foreign,
+            SpoofReason::ForeignIp => &mut self.stats.foreign_ip,
+            SpoofReason::Arp => &mut self.stats.arp,
+            SpoofReason::Neighbour => &mut self.stats.neighbour,
+            SpoofReason::Dhcp => &mut self.stats.dhcp,
+            SpoofReason::Fragment => &mut self.stats.fragment,
+            SpoofReason::Unreadable => &mut self.stats.unreadable,
         };
         *counter = counter.wrapping_add(1);
     }
@@ -126,7 +188,7 @@ mod tests {
             assert!(!check.permits(&frame(OWN)[..len]));
         }
         // One of the 48 single-bit changes makes it a group address.
-        assert_eq!(*check.stats(), SpoofStats { too_short: 14, group: 2, foreign: 48 });
+        assert_eq!(*check.stats(), SpoofStats { too_short: 14, group: 2, foreign: 48, ..SpoofStats::default() });
     }
 
     #[test]
@@ -137,7 +199,7 @@ mod tests {
             assert!(check.permits(&frame(src)));
         }
         assert!(!check.permits(&frame(OWN)[..13]));
-        assert_eq!(*check.stats(), SpoofStats { too_short: 1, group: 0, foreign: 0 });
+        assert_eq!(*check.stats(), SpoofStats { too_short: 1, ..SpoofStats::default() });
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! What the embedder decides about a device, and about who serves it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Settings of one network device.
@@ -26,8 +27,25 @@ pub struct DeviceConfig {
     /// (`VHOST_USER_PROTOCOL_F_STATUS`). Off by default: a front end that keeps the status to itself would leave the device
     /// running in the memory of a driver that believes it suspended.
     pub suspend: bool,
-    /// Drop frames from the guest whose source address is not its own.
-    pub spoof_check: bool,
+    /// Which frames of the guest are dropped because they are not its own.
+    pub spoof_check: SpoofPolicy,
+}
+
+/// What is checked of the frames that a guest sends.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum SpoofPolicy {
+    /// Nothing: for a guest that bridges or routes for others.
+    Off,
+    /// The source MAC address. The guest cannot choose another one by command either.
+    #[default]
+    Mac,
+    /// The source MAC address, and what its packets say of IP addresses: see
+    /// [`SpoofCheck::with_ip`](net_filter::SpoofCheck::with_ip).
+    Ip {
+        /// The guest's addresses, besides the link-local one of its MAC address. Without one of IPv4, the one that it gets by
+        /// DHCP is learnt, for as long as its lease lasts.
+        addresses: Vec<IpAddr>,
+    },
 }
 
 impl Default for DeviceConfig {
@@ -41,7 +59,7 @@ impl Default for DeviceConfig {
             packed: true,
             ring_reset: false,
             suspend: false,
-            spoof_check: true,
+            spoof_check: SpoofPolicy::Mac,
         }
     }
 }

@@ -9,7 +9,7 @@ use virtio_net_core::config::ConfigError;
 use virtio_net_core::state::NetState;
 use virtio_net_core::{Duplex, Features, NetConfig, NetDevice};
 
-use crate::config::DeviceConfig;
+use crate::config::{DeviceConfig, SpoofPolicy};
 use crate::error::{SessionEnd, SessionError};
 use crate::message::Channel;
 use crate::port::Port;
@@ -90,7 +90,7 @@ impl<P: Port> Device<P> {
             pairs,
             speed,
             duplex,
-            fixed_mac: config.spoof_check,
+            fixed_mac: config.spoof_check != SpoofPolicy::Off,
             seed: std::hash::RandomState::new().build_hasher().finish(),
             ..NetConfig::new(MacAddr(config.mac))
         };

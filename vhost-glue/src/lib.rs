@@ -101,7 +101,7 @@ mod stats;
 mod stop;
 mod workers;
 
-pub use config::{DeviceConfig, WorkersConfig};
+pub use config::{DeviceConfig, SpoofPolicy, WorkersConfig};
 pub use device::{Device, DeviceError, MAX_PAIRS};
 pub use error::{Refusal, SessionEnd, SessionError};
 pub use listen::{ListenError, Listener, connect, listen};

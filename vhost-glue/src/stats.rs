@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use net_filter::RxFilterStats;
+use net_filter::{RxFilterStats, SpoofStats};
 use virtio_net_core::Features;
 use virtio_net_core::ctrl::CtrlStats;
 use virtio_net_core::rx::RxStats;
@@ -40,6 +40,8 @@ pub struct PairStats {
     pub rx: RxStats,
     /// Received frames that the guest did not want, by reason.
     pub filter: RxFilterStats,
+    /// Frames that the guest may not send, by reason.
+    pub spoof: SpoofStats,
     /// How often it slept, with nothing to do.
     pub sleeps: u64,
     /// What its worker spent on it: cycles of the time stamp counter on x86-64, nanoseconds elsewhere, of rounds in which

@@ -9,7 +9,7 @@ use support::back::{Back, finish, workers};
 use support::front::{CONFIG, Front, GET_CONFIG, GET_STATUS, MQ, REPLY_ACK, SET_STATUS, STATUS, longs, words};
 use support::guest::{Control, Guest, KINDS, OWN, SIZE, memfd, with_kind};
 use support::{alone, until};
-use vhost_glue::DeviceConfig;
+use vhost_glue::{DeviceConfig, SpoofPolicy};
 
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
@@ -23,7 +23,8 @@ struct Rig {
 
 impl Rig {
     fn new(kind: u64) -> Self {
-        let config = DeviceConfig { queues: 2, spoof_check: false, suspend: true, ..DeviceConfig::default() };
+        let config =
+            DeviceConfig { queues: 2, spoof_check: SpoofPolicy::Off, suspend: true, ..DeviceConfig::default() };
         let back = Back::at(config, &workers(2));
         let mut front = Front::new(back.connect());
         let acked = front.negotiate(with_kind(u64::MAX, kind), REPLY_ACK | MQ | CONFIG | STATUS);

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -86,9 +87,19 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "ON|OFF", default_value = "on", help_heading = "Device")]
     pub(crate) packed: Switch,
 
-    /// Drop frames that the guest sends from another source address than --mac.
-    #[arg(long, value_name = "ON|OFF", default_value = "on", help_heading = "Device")]
-    pub(crate) spoof_check: Switch,
+    /// What is checked of the frames that the guest sends; those that are not its own are dropped.
+    ///
+    /// mac: the source address is --mac; the guest cannot choose another one. ip: that, and IP addresses: packets, ARP and
+    /// neighbour discovery speak for the guest alone, it is no DHCP server and no router, and nothing but IP and ARP leaves.
+    #[arg(long, value_name = "WHAT", default_value = "mac", help_heading = "Device")]
+    pub(crate) spoof_check: Check,
+
+    /// The guest's IP addresses for --spoof-check ip: once for each socket, several with commas.
+    ///
+    /// Without one of IPv4, the address is learnt that the guest gets by DHCP, and forgotten when its lease ends. The
+    /// link-local IPv6 address that is made of --mac is always the guest's.
+    #[arg(long, value_name = "ADDRESS[,ADDRESS...]", help_heading = "Device")]
+    pub(crate) ip: Vec<IpList>,
 
     /// Offer the suspension of the device. For virtual machine monitors that pass the device status on to the back end.
     #[arg(long, value_name = "ON|OFF", default_value = "off", help_heading = "Device")]
@@ -181,6 +192,7 @@ pub(crate) struct GuestPlan {
     pub(crate) net: NetKind,
     pub(crate) mac: MacAddr,
     pub(crate) state: Option<PathBuf>,
+    pub(crate) ip: Vec<IpAddr>,
 }
 
 impl Cli {
@@ -218,9 +230,17 @@ impl Cli {
             }
             each => spread("--state", each, count)?.into_iter().map(Some).collect(),
         };
-        let mut rest = nets.into_iter().zip(macs).zip(states);
+        if self.spoof_check != Check::Ip && !self.ip.is_empty() {
+            return Err("--ip is for --spoof-check ip".to_owned());
+        }
+        let ips = match &self.ip[..] {
+            [] => vec![Vec::new(); count],
+            each if each.len() == count => each.iter().map(|list| list.0.clone()).collect(),
+            other => return Err(format!("--ip is given {} times, expected {count} times, as --socket", other.len())),
+        };
+        let mut rest = nets.into_iter().zip(macs).zip(states).zip(ips);
         let guest = |socket: &PathBuf| {
-            rest.next().map(|((net, mac), state)| GuestPlan { socket: socket.clone(), net, mac, state })
+            rest.next().map(|(((net, mac), state), ip)| GuestPlan { socket: socket.clone(), net, mac, state, ip })
         };
         Ok(self.socket.iter().filter_map(guest).collect())
     }
@@ -327,6 +347,28 @@ pub(crate) enum Switch {
     Off,
 }
 
+/// What `--spoof-check` names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Check {
+    #[value(alias = "on")]
+    Mac,
+    Ip,
+    Off,
+}
+
+/// `10.0.0.5,fd00::5`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct IpList(pub(crate) Vec<IpAddr>);
+
+impl FromStr for IpList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address = |part: &str| part.parse().map_err(|_| format!("{part:?} is no IP address"));
+        text.split(',').map(address).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Level {
     Off,
@@ -428,7 +470,7 @@ mod tests {
     fn each_socket_has_its_own_or_all_have_the_same() {
         let plain = guests(&["--socket", "a"]).unwrap();
         let mac = "52:54:00:12:34:56".parse().unwrap();
-        assert_eq!(plain, [GuestPlan { socket: "a".into(), net: NetKind::User, mac, state: None }]);
+        assert_eq!(plain, [GuestPlan { socket: "a".into(), net: NetKind::User, mac, state: None, ip: vec![] }]);
         let same = guests(&["--socket", "a", "--net", "null", "--socket", "b"]).unwrap();
         assert_eq!(same.iter().map(|g| &g.net).collect::<Vec<_>>(), [&NetKind::Null; 2]);
         let taps = ["--net", "tap:t", "--socket", "a", "--net", "tap-fd:3,4", "--socket", "b"];
@@ -450,6 +492,8 @@ mod tests {
                 &["--net", "tap-fd:9", "--net", "null", "--net", "tap-fd:8,9"],
                 "--net tap-fd: descriptor 9 is named twice",
             ),
+            (&["--ip", "10.0.0.5"], "--ip is for --spoof-check ip"),
+            (&["--spoof-check", "ip", "--ip", "10.0.0.5"], "--ip is given 1 times, expected 3 times, as --socket"),
             (&["--state", "x"], "--state x is of one guest: with 3 sockets, give it for each"),
             (&["--state", "x", "--state", "y", "--state", "x"], "--state x is given twice"),
             (

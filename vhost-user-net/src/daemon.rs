@@ -8,10 +8,10 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use vhost_glue::{Device, DeviceConfig, Stop, Workers, WorkersConfig};
+use vhost_glue::{Device, DeviceConfig, SpoofPolicy, Stop, Workers, WorkersConfig};
 
 use crate::capture::{self, Capture, CaptureWriter};
-use crate::cli::{Cli, CpuList, GuestPlan, NetKind, Switch};
+use crate::cli::{Check, Cli, CpuList, GuestPlan, NetKind, Switch};
 use crate::error::DaemonError;
 use crate::guests::{Guest, Way, serve_all};
 use crate::ledger::{Book, Ledger};
@@ -177,7 +177,11 @@ fn device_config(cli: &Cli, plan: &GuestPlan, host: &HostEnd) -> DeviceConfig {
         queues: cli.queues,
         packed: cli.packed == Switch::On,
         suspend: cli.suspend == Switch::On,
-        spoof_check: cli.spoof_check == Switch::On,
+        spoof_check: match cli.spoof_check {
+            Check::Off => SpoofPolicy::Off,
+            Check::Mac => SpoofPolicy::Mac,
+            Check::Ip => SpoofPolicy::Ip { addresses: plan.ip.clone() },
+        },
         ..DeviceConfig::default()
     }
 }

@@ -177,6 +177,6 @@ fn session(host: &mut Host<'_>, stream: UnixStream, stop: &Stop) {
     ledger.close_session();
     let spoofed = before.now.pairs.iter().fold(0_u64, |sum, pair| sum.saturating_add(pair.tx.filtered));
     if spoofed > 0 {
-        tracing::warn!("{spoofed} frames of this guest had another source address than --mac says: dropped");
+        tracing::warn!("{spoofed} frames of this guest were not its own by --spoof-check: dropped");
     }
 }

@@ -4,12 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use net_filter::{RxFilterStats, SpoofStats};
 use vhost_glue::{PairStats, RingStats, Snapshot, Stats, WorkerStats, Workers};
 
 /// Names of [`Way::drops`] on the way from the guest.
 pub(crate) const TX_DROPS: [&str; 4] = ["spoofed", "not_sent", "bad_frame", "bad_chain"];
 /// Names of [`Way::drops`] on the way to the guest.
 pub(crate) const RX_DROPS: [&str; 5] = ["not_for_guest", "offload", "too_long", "no_room", "bad_chain"];
+/// Names of [`Way::filtered`] on the way from the guest: what `spoofed` is made of.
+pub(crate) const TX_FILTERED: [&str; 7] =
+    ["foreign_mac", "foreign_ip", "arp", "neighbour", "dhcp", "fragment", "unreadable"];
+/// Names of [`Way::filtered`] on the way to the guest: what `not_for_guest` is made of.
+pub(crate) const RX_FILTERED: [&str; 4] = ["other_unicast", "other_multicast", "broadcast", "other_vlan"];
 
 /// One direction of one queue pair.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,6 +27,8 @@ pub(crate) struct Way {
     pub(crate) calls: u64,
     /// By reason: [`TX_DROPS`] or [`RX_DROPS`].
     pub(crate) drops: [u64; 5],
+    /// What the filter rejected, by reason: [`TX_FILTERED`] or [`RX_FILTERED`].
+    pub(crate) filtered: [u64; 7],
 }
 
 impl Way {
@@ -31,21 +39,28 @@ impl Way {
     fn tx(pair: &PairStats) -> Self {
         let tx = &pair.tx;
         let drops = [tx.filtered, tx.failed, tx.bad_frames, tx.bad_chains, 0];
-        Self { frames: tx.frames, bytes: tx.bytes, bursts: tx.bursts, drops, ..Self::default() }
+        let SpoofStats { too_short, group, foreign, foreign_ip, arp, neighbour, dhcp, fragment, unreadable } =
+            pair.spoof;
+        let foreign_mac = too_short.wrapping_add(group).wrapping_add(foreign);
+        let filtered = [foreign_mac, foreign_ip, arp, neighbour, dhcp, fragment, unreadable];
+        Self { frames: tx.frames, bytes: tx.bytes, bursts: tx.bursts, drops, filtered, ..Self::default() }
             .with_ring(&pair.tx_ring)
     }
 
     fn rx(pair: &PairStats) -> Self {
         let rx = &pair.rx;
-        let drops = [rx.filtered, rx.dropped, rx.too_long, rx.no_room, rx.bad_chains];
-        Self { frames: rx.frames, bytes: rx.bytes, bursts: rx.bursts, drops, ..Self::default() }
+        // Frames for a queue that does not run have no room either.
+        let drops = [rx.filtered, rx.dropped, rx.too_long, rx.no_room.wrapping_add(rx.lost), rx.bad_chains];
+        let RxFilterStats { too_short, other_unicast, other_multicast, no_broadcast, other_vlan } = pair.filter;
+        let filtered = [other_unicast.wrapping_add(too_short), other_multicast, no_broadcast, other_vlan, 0, 0, 0];
+        Self { frames: rx.frames, bytes: rx.bytes, bursts: rx.bursts, drops, filtered, ..Self::default() }
             .with_ring(&pair.rx_ring)
     }
 
     /// Applies `op` to each counter of both.
     fn zip(&self, other: &Self, op: fn(u64, u64) -> u64) -> Self {
-        let mut drops = self.drops;
-        for (a, b) in drops.iter_mut().zip(other.drops) {
+        let (mut drops, mut filtered) = (self.drops, self.filtered);
+        for (a, b) in drops.iter_mut().zip(other.drops).chain(filtered.iter_mut().zip(other.filtered)) {
             *a = op(*a, b);
         }
         Self {
@@ -55,6 +70,7 @@ impl Way {
             kicks: op(self.kicks, other.kicks),
             calls: op(self.calls, other.calls),
             drops,
+            filtered,
         }
     }
 

@@ -15,7 +15,7 @@ use vhost_glue::WorkerStats;
 use virtio_net_core::Features;
 
 use crate::capture::{Capture, CaptureStats};
-use crate::ledger::{All, Book, Pair, RX_DROPS, TX_DROPS, Totals, Way};
+use crate::ledger::{All, Book, Pair, RX_DROPS, RX_FILTERED, TX_DROPS, TX_FILTERED, Totals, Way};
 
 /// What to report, and how often.
 #[derive(Debug)]
@@ -210,6 +210,7 @@ struct JsonWay {
     kicks: u64,
     calls: u64,
     drops: BTreeMap<&'static str, u64>,
+    filtered: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Serialize)]
@@ -219,9 +220,11 @@ struct JsonCapture {
 }
 
 impl JsonWay {
-    fn new(way: &Way, names: &[&'static str]) -> Self {
-        let Way { frames, bytes, bursts, kicks, calls, drops } = *way;
-        Self { frames, bytes, bursts, kicks, calls, drops: names.iter().copied().zip(drops).collect() }
+    fn new(way: &Way, drop_names: &[&'static str], filter_names: &[&'static str]) -> Self {
+        let Way { frames, bytes, bursts, kicks, calls, drops, filtered } = *way;
+        let drops = drop_names.iter().copied().zip(drops).collect();
+        let filtered = filter_names.iter().copied().zip(filtered).collect();
+        Self { frames, bytes, bursts, kicks, calls, drops, filtered }
     }
 }
 
@@ -245,8 +248,8 @@ impl<'a> JsonGuest<'a> {
     fn new(socket: &'a Path, totals: &Totals) -> Self {
         let pair = |pair: &Pair| JsonPair {
             busy_cycles: pair.busy_cycles,
-            tx: JsonWay::new(&pair.tx, &TX_DROPS),
-            rx: JsonWay::new(&pair.rx, &RX_DROPS),
+            tx: JsonWay::new(&pair.tx, &TX_DROPS, &TX_FILTERED),
+            rx: JsonWay::new(&pair.rx, &RX_DROPS, &RX_FILTERED),
         };
         let acked = totals.now.features;
         let format = |acked: Features| if acked.contains(Features::RING_PACKED) { "packed" } else { "split" };

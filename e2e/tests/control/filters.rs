@@ -3,7 +3,7 @@
 use crate::support::frames::{BROADCAST, Mac, SENDER, Tags, plain};
 use crate::support::rig::{OWN, Rig};
 use crate::{boot, config};
-use vhost_glue::DeviceConfig;
+use vhost_glue::{DeviceConfig, SpoofPolicy};
 
 const CTAG: [u8; 2] = [0x81, 0];
 const STAG: [u8; 2] = [0x88, 0xa8];
@@ -58,7 +58,7 @@ fn frame_from(from: Mac, tags: &Tags, number: u32) -> Vec<u8> {
 }
 
 pub(crate) fn another_address(packed: bool) {
-    let config = DeviceConfig { spoof_check: false, ..config(packed, 1) };
+    let config = DeviceConfig { spoof_check: SpoofPolicy::Off, ..config(packed, 1) };
     let Some(mut rig) = boot("address", config, &["CTRL_RX", "CTRL_MAC_ADDR"]) else { return };
     rig.run("ip link set eth0 address 52:54:00:aa:bb:cc");
     assert_eq!(who(&mut rig), [false, true, false, false, true], "another address");

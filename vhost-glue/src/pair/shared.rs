@@ -12,6 +12,7 @@ use virtio_net_core::ctrl::{Ack, Counters, CtrlHandler, Reply, RxCounters, TxCou
 use virtio_net_core::{NetDevice, NetHeader, Settings};
 
 use super::inbox::Inbox;
+use super::learn::Learner;
 use crate::stats::{PairStats, Stats, read};
 use crate::workers::Bell;
 
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     /// Goes up with every change of the settings.
     generation: AtomicU64,
     seats: Vec<Seat>,
+    /// Learns the guest's address, if that is to be known.
+    learner: Option<Learner>,
     /// Wakes each of them, once all are there.
     bells: OnceLock<Vec<Bell>>,
 }
@@ -46,9 +49,9 @@ pub(super) struct Adopted {
 
 impl Shared {
     /// For this device with so many pairs.
-    pub(crate) fn new(net: NetDevice, pairs: u16) -> Self {
+    pub(crate) fn new(net: NetDevice, pairs: u16, learner: Option<Learner>) -> Self {
         let seats = (0..pairs).map(|_| Seat::default()).collect();
-        Self { net: Mutex::new(net), generation: AtomicU64::new(1), seats, bells: OnceLock::new() }
+        Self { net: Mutex::new(net), generation: AtomicU64::new(1), seats, learner, bells: OnceLock::new() }
     }
 
     /// All pairs are there. To be called once.
@@ -86,10 +89,13 @@ impl Shared {
     /// The settings of now.
     pub(super) fn current(&self) -> Adopted {
         let net = self.net();
+        let mut rx = net.rx_format();
+        // Whoever learns has to see every frame whole.
+        rx.steered |= self.learner.is_some();
         Adopted {
             generation: self.generation.load(Ordering::Acquire),
             settings: net.settings(),
-            rx: net.rx_format(),
+            rx,
             pairs: net.active_pairs(),
         }
     }
@@ -110,6 +116,12 @@ impl Shared {
         let generation = self.generation.load(Ordering::Acquire);
         // As long as not all of them are there, none is served.
         self.bells.get().is_none() || self.seats.iter().all(|s| s.adopted.load(Ordering::Acquire) >= generation)
+    }
+
+    /// Who learns the guest's address, if anybody does.
+    #[inline]
+    pub(super) const fn learner(&self) -> Option<&Learner> {
+        self.learner.as_ref()
     }
 
     fn ring(&self, pair: usize) {

@@ -15,12 +15,14 @@ pub(super) struct Gate {
     filter: ReceiveFilter,
     settings: Arc<Settings>,
     shared: Arc<Shared>,
+    /// Where a frame is put together that may teach something.
+    copy: Vec<u8>,
 }
 
 impl Gate {
     pub(super) fn new(pair: usize, shared: Arc<Shared>, settings: Arc<Settings>) -> Self {
         let filter = ReceiveFilter::new(Arc::clone(&settings.filter));
-        Self { pair: pair as u16, filter, settings, shared } // at most 127
+        Self { pair: pair as u16, filter, settings, shared, copy: Vec::new() } // at most 127
     }
 
     pub(super) fn adopt(&mut self, settings: Arc<Settings>) {
@@ -39,8 +41,11 @@ impl RxFilter for Gate {
         self.filter.accepts(head)
     }
 
-    fn steer(&mut self, head: &[u8]) -> Steer {
-        let hash = self.settings.steering.hash(head);
+    fn steer(&mut self, frame: &Carried<'_>) -> Steer {
+        if let Some(learner) = self.shared.learner() {
+            learner.see(frame, &mut self.copy);
+        }
+        let hash = self.settings.steering.hash(frame.head());
         match self.settings.steering.queue(hash) {
             Some(pair) if pair != self.pair => Steer::To(pair),
             _ => Steer::Here(hash),

@@ -23,6 +23,9 @@ impl<Q: PortQueue> Pair<Q> {
             return false;
         }
         self.adopt();
+        if let Some(learner) = self.plan.shared.learner() {
+            learner.expire();
+        }
         let epoch = self.epoch;
         let now = || u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let plan = &mut self.plan;
@@ -137,6 +140,7 @@ impl<Q: PortQueue> Pair<Q> {
         publish(&self.plan.cell, |stats| {
             (stats.sleeps, stats.busy_cycles) = (self.sleeps, self.busy_cycles);
             stats.filter = *self.gate.stats();
+            stats.spoof = *self.plan.spoof_check.stats();
             stats.tx = self.tx.as_ref().map_or(self.tx_before, |tx| sum_tx(&self.tx_before, tx.stats()));
             stats.rx = self.rx.as_ref().map_or(self.rx_before, |rx| sum_rx(&self.rx_before, rx.stats()));
             show(self.tx.as_ref().map(|tx| &tx.line), &mut stats.tx_ring);

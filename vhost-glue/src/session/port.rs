@@ -1,10 +1,11 @@
 //! Starting and stopping: the host end, its queue pairs at their workers, the rings in them.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use net_filter::{MacAddr, SpoofCheck};
+use net_filter::{IpSources, Lease, MacAddr, SpoofCheck};
 use tracing::Span;
 use virtio_net_core::state::{RingState, StateError};
 use virtio_net_core::{Features, QueueRole};
@@ -12,8 +13,9 @@ use virtio_ring::{Access, Format, GuestAddr, GuestMemory, QueueConfig, QueueStat
 
 use super::vring::{Addresses, Kick};
 use super::{Fail, Session};
+use crate::config::SpoofPolicy;
 use crate::error::{Refusal, SessionError};
-use crate::pair::{Pair, Plan, Setup, Shared, Side};
+use crate::pair::{Learner, Pair, Plan, Setup, Shared, Side};
 use crate::port::{Port, PortQueue};
 use crate::workers::{Handle, node_of};
 
@@ -174,15 +176,15 @@ impl<P: Port> Session<'_, P> {
                 return Err(other.map_or_else(SessionError::Port, |_| SessionError::PortQueues { found, expected }));
             }
         };
-        let shared = Arc::new(Shared::new(self.net.clone(), expected));
-        let (own, check) = (MacAddr(self.parts.config.mac), self.parts.config.spoof_check);
+        let (spoof_check, learner) = spoof_check(MacAddr(self.parts.config.mac), &self.parts.config.spoof_check);
+        let shared = Arc::new(Shared::new(self.net.clone(), expected, learner));
         for (pair, (port, port_fd)) in queues.into_iter().zip(fds).enumerate() {
             let plan = Plan {
                 pair,
                 port,
                 port_fd,
                 tx_format: self.net.tx_format(),
-                spoof_check: if check { SpoofCheck::new(own) } else { SpoofCheck::off() },
+                spoof_check: spoof_check.clone(),
                 cell: self.parts.stats.pair(pair),
                 stats: self.parts.stats.clone(),
                 shared: Arc::clone(&shared),
@@ -277,6 +279,18 @@ impl<P: Port> Session<'_, P> {
         }
         stopped
     }
+}
+
+/// The check of what the guest sends, and what learns its address for that.
+fn spoof_check(own: MacAddr, policy: &SpoofPolicy) -> (SpoofCheck, Option<Learner>) {
+    let addresses = match policy {
+        SpoofPolicy::Off => return (SpoofCheck::off(), None),
+        SpoofPolicy::Mac => return (SpoofCheck::new(own), None),
+        SpoofPolicy::Ip { addresses } => addresses,
+    };
+    let lease = (!addresses.iter().any(IpAddr::is_ipv4)).then(Arc::<Lease>::default);
+    let sources = IpSources::new(own, addresses, lease.clone());
+    (SpoofCheck::with_ip(own, Arc::new(sources)), lease.map(|lease| Learner::new(own, lease)))
 }
 
 /// The descriptor of a queue of the port's to wait at. A second one of it: a worker may wait at it for a moment longer than

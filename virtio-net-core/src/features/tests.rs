@@ -126,6 +126,15 @@ fn g6_g13_n11_n16_only_what_is_implemented_is_offered() {
 }
 
 #[test]
+fn n11_hashes_and_more_receive_modes_come_with_a_control_queue() {
+    let commanded = Features::HASH_REPORT | Features::CTRL_RX_EXTRA;
+    for wanted in [Features::all(), Features::all() - Features::CTRL_VQ, commanded, commanded | Features::CTRL_VQ] {
+        let offered = offer(wanted, Features::all()).features;
+        assert!(!offered.intersects(commanded) || offered.contains(Features::CTRL_VQ), "{offered}");
+    }
+}
+
+#[test]
 fn g11_version_1_is_always_offered() {
     assert_eq!(offer(Features::empty(), Features::empty()).features, Features::VERSION_1);
 }

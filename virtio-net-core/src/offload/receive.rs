@@ -31,8 +31,9 @@ pub(crate) fn resolve(
 #[inline(never)]
 fn resolve_offload(header: &NetHeader, shown: u8, head: &[u8], len: usize) -> Option<(NetHeader, Option<Completion>)> {
     if header.gso_type != GSO_NONE {
-        // virtio 1.3, 5.1.6.4.1: not less than the headers, the transport's included.
-        let hdr_len = header.hdr_len.max(headers_len(header, head));
+        // virtio 1.3, 5.1.6.4.1: not less than the headers, the transport's included; and no more than there is.
+        let most = u16::try_from(len).unwrap_or(u16::MAX);
+        let hdr_len = header.hdr_len.max(headers_len(header, head)).min(most);
         return Some((NetHeader { hdr_len, ..*header }, None));
     }
     if header.flags & !(NEEDS_CSUM | DATA_VALID) != 0 {

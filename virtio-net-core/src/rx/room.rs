@@ -34,8 +34,8 @@ pub trait RxFilter {
     fn accepts(&mut self, head: &[u8]) -> bool;
 
     /// Which queue a frame that was accepted goes to. Only asked with [`RxFormat::steered`].
-    fn steer(&mut self, head: &[u8]) -> Steer {
-        let _ = head;
+    fn steer(&mut self, frame: &Carried<'_>) -> Steer {
+        let _ = frame;
         Steer::Here(FlowHash::default())
     }
 
@@ -55,7 +55,8 @@ pub enum Steer {
     To(u16),
 }
 
-/// A frame that goes to another queue: host memory, or the guest's, where it was read to already.
+/// A frame on its way to the guest: in host memory, or in the guest's, where it was read to already and where the guest may
+/// change everything but the head.
 #[derive(Clone, Copy, Debug)]
 pub struct Carried<'r> {
     head: &'r [u8],
@@ -78,6 +79,12 @@ impl Carried<'_> {
     #[expect(clippy::len_without_is_empty, reason = "a frame that passed the filter has an Ethernet header")]
     pub const fn len(&self) -> usize {
         self.len
+    }
+
+    /// The host copy of its first [`HEAD_LEN`](crate::backend::HEAD_LEN) bytes.
+    #[must_use]
+    pub const fn head(&self) -> &[u8] {
+        self.head
     }
 
     /// Puts a copy of the frame in place of what is in `to`.
@@ -352,7 +359,7 @@ impl<'a, F: RxFilter + ?Sized> RxRoom<'a, F> {
         }
         let mut hash = FlowHash::default();
         if self.format.steered {
-            match self.filter.steer(head) {
+            match self.filter.steer(frame) {
                 Steer::Here(found) => hash = found,
                 Steer::To(queue) => return self.hand_over(queue, header, frame),
             }

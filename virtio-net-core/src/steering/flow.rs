@@ -12,9 +12,12 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
+const ENCRYPTED: u8 = 50;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
+const HOST_IDENTITY: u8 = 139;
+const SHIM6: u8 = 140;
 /// Home address (RFC 6275, 6.3).
 const HOME_ADDRESS: u8 = 0xc9;
 
@@ -89,36 +92,8 @@ impl<'h> Flow<'h> {
     }
 
     fn of_v6(packet: &'h [u8]) -> Option<Self> {
-        let (fixed, mut rest) = packet.split_first_chunk::<40>()?;
-        let addresses = fixed.last_chunk()?;
-        if fixed[0] >> 4 != 6 {
-            return None;
-        }
-        let (mut extended, mut home, mut last) = (false, None, None);
-        let mut protocol = fixed[6];
-        let mut fragment = false;
-        for _ in 0..MAX_EXTENSIONS {
-            let (next, len) = match extension(protocol, rest) {
-                Some(found) => found,
-                None => break,
-            };
-            extended = true;
-            let header = rest.get(..len);
-            match protocol {
-                ROUTING => last = last.or_else(|| routing_2(header?)),
-                DESTINATION => home = home.or_else(|| home_address(header?)),
-                FRAGMENT => fragment = true,
-                _ => {}
-            }
-            let Some(behind) = rest.get(len..) else {
-                // It goes on behind the head.
-                (protocol, rest) = (next, &[]);
-                break;
-            };
-            (protocol, rest) = (next, behind);
-        }
-        extended |= is_extension(protocol);
-        let ports = if fragment { None } else { ports(&Payload { protocol, bytes: rest }) };
+        let V6 { addresses, extended, home, last, payload } = V6::parse(packet)?;
+        let ports = payload.and_then(|payload| ports(&payload));
         Some(Self { network: Network::V6 { addresses, extended, home, last }, ports })
     }
 
@@ -168,21 +143,45 @@ pub(super) fn v4_payload(packet: &[u8]) -> Option<Payload<'_>> {
     Some(Payload { protocol: fixed[9], bytes: packet.get(len..)? })
 }
 
-/// What is behind an IPv6 header and its extension headers; nothing of a fragment.
-pub(super) fn v6_payload(packet: &[u8]) -> Option<Payload<'_>> {
-    let (fixed, mut rest) = packet.split_first_chunk::<40>()?;
-    if fixed[0] >> 4 != 6 {
-        return None;
-    }
-    let mut protocol = fixed[6];
-    for _ in 0..MAX_EXTENSIONS {
-        if protocol == FRAGMENT {
+/// An IPv6 header and its extension headers.
+pub(super) struct V6<'h> {
+    /// Source and destination.
+    addresses: &'h [u8; 32],
+    /// There are extension headers.
+    extended: bool,
+    /// What the home address option says.
+    home: Option<&'h [u8; 16]>,
+    /// What the routing header of type 2 says.
+    last: Option<&'h [u8; 16]>,
+    /// What is behind them; nothing of a fragment.
+    pub(super) payload: Option<Payload<'h>>,
+}
+
+impl<'h> V6<'h> {
+    pub(super) fn parse(packet: &'h [u8]) -> Option<Self> {
+        let (fixed, bytes) = packet.split_first_chunk::<40>()?;
+        if fixed[0] >> 4 != 6 {
             return None;
         }
-        let Some((next, len)) = extension(protocol, rest) else { break };
-        (protocol, rest) = (next, rest.get(len..)?);
+        let mut this = Self { addresses: fixed.last_chunk()?, extended: false, home: None, last: None, payload: None };
+        let mut behind = Payload { protocol: fixed[6], bytes };
+        for _ in 0..MAX_EXTENSIONS {
+            let Some((next, len)) = extension(&behind) else { break };
+            this.extended = true;
+            let Some((header, bytes)) = behind.bytes.split_at_checked(len) else { return Some(this) };
+            match behind.protocol {
+                ROUTING => this.last = this.last.or_else(|| routing_2(header)),
+                DESTINATION => this.home = this.home.or_else(|| home_address(header)),
+                // What is behind the header of a real fragment is the middle of something, or not all of it.
+                FRAGMENT if !is_atomic(header) => return Some(this),
+                _ => {}
+            }
+            behind = Payload { protocol: next, bytes };
+        }
+        this.extended |= is_extension(behind.protocol);
+        this.payload = Some(behind);
+        Some(this)
     }
-    Some(Payload { protocol, bytes: rest })
 }
 
 fn ports<'h>(payload: &Payload<'h>) -> Option<(u8, &'h [u8; 4])> {
@@ -192,24 +191,35 @@ fn ports<'h>(payload: &Payload<'h>) -> Option<(u8, &'h [u8; 4])> {
     }
 }
 
+/// The extension headers of IANA's list but for the two experimental ones.
 const fn is_extension(protocol: u8) -> bool {
-    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION | MOBILITY)
+    matches!(
+        protocol,
+        HOP_BY_HOP | ROUTING | FRAGMENT | ENCRYPTED | AUTHENTICATION | DESTINATION | MOBILITY | HOST_IDENTITY | SHIM6
+    )
 }
 
-/// What follows an extension header, and the header's length in bytes; `None` if it is none or not there.
-fn extension(protocol: u8, bytes: &[u8]) -> Option<(u8, usize)> {
-    if !is_extension(protocol) {
+/// What follows an extension header, and the header's length in bytes; `None` if it is none, or not there, or if nobody can
+/// say what follows.
+fn extension(at: &Payload<'_>) -> Option<(u8, usize)> {
+    if !is_extension(at.protocol) || at.protocol == ENCRYPTED {
         return None;
     }
-    let [next, units, ..] = *bytes else { return None };
+    let [next, units, ..] = *at.bytes else { return None };
     let units = usize::from(units);
     // RFC 8200, 4.5: eight bytes; RFC 4302, 2.2: in words less two; the others in eight bytes less one.
-    let len = match protocol {
+    let len = match at.protocol {
         FRAGMENT => 8,
         AUTHENTICATION => units.wrapping_add(2).wrapping_mul(4), // at most 1028
         _ => units.wrapping_add(1).wrapping_mul(8),              // at most 2048
     };
     Some((next, len))
+}
+
+/// True if a fragment header says that the packet is whole (RFC 6946).
+fn is_atomic(header: &[u8]) -> bool {
+    // Neither an offset nor more to come.
+    matches!(*header, [_, _, o0, o1, ..] if u16::from_be_bytes([o0, o1]) & 0xfff9 == 0)
 }
 
 /// The address in a routing header of type 2 (RFC 6275, 6.4).

@@ -126,7 +126,8 @@ impl Steering {
     #[must_use]
     pub fn hash(&self, head: &[u8]) -> FlowHash {
         let inner = if self.tunnels.is_empty() { None } else { tunnel::inner(head, self.tunnels) };
-        let flow = inner.or_else(|| flow::Flow::of_frame(head));
+        // Virtio 1.4, 5.1.6.4.4: of such a tunnel the inner header counts, also if nothing can be hashed of it.
+        let flow = inner.map_or_else(|| flow::Flow::of_frame(head), |inner| inner.flow());
         let Some((input, kind)) = flow.and_then(|flow| flow.input(self.types)) else { return FlowHash::default() };
         FlowHash { value: self.toeplitz.hash(input.as_bytes()), report: kind.report() }
     }

@@ -3,17 +3,17 @@
 use net_filter::{FrameHead, ethertype};
 
 use super::config::RssError;
-use super::flow::{Flow, Payload, v4_payload, v6_payload};
+use super::flow::{Flow, Payload, V6, v4_payload};
 
 bitflags::bitflags! {
     /// Kinds of tunnel: `enabled_tunnel_types`.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct TunnelTypes: u32 {
-        /// GRE without a key (RFC 2784).
+        /// GRE over IPv4 without a key and sequence numbers (RFC 2784).
         const GRE_2784 = 1;
-        /// GRE with a key or sequence numbers (RFC 2890).
+        /// GRE over IPv4 with a key or sequence numbers (RFC 2890).
         const GRE_2890 = 1 << 1;
-        /// GRE over IPv6 (RFC 7676).
+        /// GRE over IPv6, and IPv6 in GRE (RFC 7676).
         const GRE_7676 = 1 << 2;
         /// GRE in UDP (RFC 8086).
         const GRE_UDP = 1 << 3;
@@ -23,7 +23,7 @@ bitflags::bitflags! {
         const VXLAN_GPE = 1 << 5;
         /// Geneve (RFC 8926).
         const GENEVE = 1 << 6;
-        /// IP in IP (RFC 2003, RFC 4213, RFC 2473).
+        /// IPv4 in IPv4 (RFC 2003), and no other IP in IP.
         const IPIP = 1 << 7;
         /// NVGRE (RFC 7637).
         const NVGRE = 1 << 8;
@@ -44,87 +44,116 @@ impl TunnelTypes {
 
 const IPV4: u8 = 4;
 const UDP: u8 = 17;
-const IPV6: u8 = 41;
 const GRE: u8 = 47;
 
 /// Transparent Ethernet bridging: the payload is a frame.
 const ETHERNET: u16 = 0x6558;
 
-/// The flow of the packet inside of a frame with a tunnel of one of these kinds.
-pub(super) fn inner(head: &[u8], types: TunnelTypes) -> Option<Flow<'_>> {
+/// What is in a tunnel.
+pub(super) struct Inner<'h> {
+    /// Its type; [`ETHERNET`] for a frame.
+    protocol: u16,
+    bytes: &'h [u8],
+}
+
+impl<'h> Inner<'h> {
+    /// The flow that it belongs to, unless it is something else.
+    pub(super) fn flow(&self) -> Option<Flow<'h>> {
+        if self.protocol == ETHERNET { Flow::of_frame(self.bytes) } else { Flow::of_packet(self.protocol, self.bytes) }
+    }
+}
+
+/// What is inside of a frame that is a tunnel of one of these kinds. Only one level is looked at.
+pub(super) fn inner(head: &[u8], types: TunnelTypes) -> Option<Inner<'_>> {
     let frame = FrameHead::parse(head)?;
     let packet = head.get(frame.l3..)?;
     let v6 = frame.ethertype == ethertype::IPV6;
     let Payload { protocol, bytes } = match frame.ethertype {
         ethertype::IPV4 => v4_payload(packet)?,
-        ethertype::IPV6 => v6_payload(packet)?,
+        ethertype::IPV6 => V6::parse(packet)?.payload?,
         _ => return None,
     };
     match protocol {
-        IPV4 if types.contains(TunnelTypes::IPIP) => Flow::of_packet(ethertype::IPV4, bytes),
-        IPV6 if types.contains(TunnelTypes::IPIP) => Flow::of_packet(ethertype::IPV6, bytes),
-        GRE => in_gre(bytes, |kind| {
-            types.contains(if v6 && kind != TunnelTypes::NVGRE { TunnelTypes::GRE_7676 } else { kind })
-        }),
+        IPV4 if !v6 && types.contains(TunnelTypes::IPIP) => Some(Inner { protocol: ethertype::IPV4, bytes }),
+        GRE => Gre::parse(bytes).filter(|gre| types.intersects(gre.kinds(v6))).map(|gre| gre.inner),
         UDP => in_udp(bytes, types),
         _ => None,
     }
 }
 
-/// The flow behind a GRE header of a kind that is `wanted`.
-fn in_gre(bytes: &[u8], wanted: impl FnOnce(TunnelTypes) -> bool) -> Option<Flow<'_>> {
-    let [flags, version, p0, p1, rest @ ..] = bytes else { return None };
-    let protocol = u16::from_be_bytes([*p0, *p1]);
-    // Checksum, routing, key, sequence number; any other flag makes it something else.
-    let has = |flag: u8| usize::from(flags & flag != 0);
-    if version & 7 != 0 || flags & 0x4f != 0 {
-        return None;
-    }
-    let kind = match (flags & 0x30, protocol) {
-        (0x20, ETHERNET) if flags & 0x80 == 0 => TunnelTypes::NVGRE,
-        (0, _) => TunnelTypes::GRE_2784,
-        _ => TunnelTypes::GRE_2890,
-    };
-    if !wanted(kind) {
-        return None;
-    }
-    let words = has(0x80).wrapping_add(has(0x20)).wrapping_add(has(0x10)); // at most 3
-    of_payload(protocol, rest.get(words.wrapping_mul(4)..)?)
+/// A GRE header.
+struct Gre<'h> {
+    flags: u8,
+    inner: Inner<'h>,
 }
 
-/// The flow behind a UDP header, by the port that it is sent to.
-fn in_udp(bytes: &[u8], types: TunnelTypes) -> Option<Flow<'_>> {
-    let ([_, _, d0, d1, ..], rest) = bytes.split_first_chunk::<8>()?;
-    let (kind, port) = (types, u16::from_be_bytes([*d0, *d1]));
-    match port {
-        4754 if kind.contains(TunnelTypes::GRE_UDP) => in_gre(rest, |_| true),
-        4789 if kind.contains(TunnelTypes::VXLAN) => {
-            let ([flags, ..], frame) = rest.split_first_chunk::<8>()?;
-            if flags & 0x08 != 0 { Flow::of_frame(frame) } else { None }
+impl<'h> Gre<'h> {
+    const CHECKSUM: u8 = 0x80;
+    const KEY: u8 = 0x20;
+    const SEQUENCE: u8 = 0x10;
+    /// Source routes: another header (RFC 2784, 2.3). The bits behind these are ignored.
+    const OTHER: u8 = 0x4c;
+
+    fn parse(bytes: &'h [u8]) -> Option<Self> {
+        let ([flags, version, p0, p1], rest) = bytes.split_first_chunk()?;
+        if version & 7 != 0 || flags & Self::OTHER != 0 {
+            return None;
         }
-        4790 if kind.contains(TunnelTypes::VXLAN_GPE) => {
-            let ([flags, _, _, next, ..], payload) = rest.split_first_chunk::<8>()?;
-            // With the flag for it the next protocol is said, else it is a frame.
-            let protocol = match (flags & 0x04 != 0, next) {
-                (true, 1) => ethertype::IPV4,
-                (true, 2) => ethertype::IPV6,
-                (true, 3) | (false, _) => ETHERNET,
+        let words = (flags & (Self::CHECKSUM | Self::KEY | Self::SEQUENCE)).count_ones() as usize;
+        let bytes = rest.get(words.wrapping_mul(4)..)?; // at most 12
+        Some(Self { flags: *flags, inner: Inner { protocol: u16::from_be_bytes([*p0, *p1]), bytes } })
+    }
+
+    /// The kinds that it is, as the references of virtio 1.4 tell them apart; `v6`: over IPv6.
+    fn kinds(&self, v6: bool) -> TunnelTypes {
+        let mut kinds = match (v6, self.flags & (Self::KEY | Self::SEQUENCE)) {
+            (true, _) => TunnelTypes::GRE_7676,
+            (false, 0) => TunnelTypes::GRE_2784,
+            (false, _) => TunnelTypes::GRE_2890,
+        };
+        if self.inner.protocol == ethertype::IPV6 {
+            kinds |= TunnelTypes::GRE_7676;
+        }
+        // RFC 7637, 3.2: a key, and nothing else.
+        let nvgre = self.flags & (Self::CHECKSUM | Self::KEY | Self::SEQUENCE) == Self::KEY;
+        if nvgre && self.inner.protocol == ETHERNET {
+            kinds |= TunnelTypes::NVGRE;
+        }
+        kinds
+    }
+}
+
+/// What is behind a UDP header, by the port that it is sent to.
+fn in_udp(bytes: &[u8], types: TunnelTypes) -> Option<Inner<'_>> {
+    let ([_, _, d0, d1, ..], rest) = bytes.split_first_chunk::<8>()?;
+    let port = u16::from_be_bytes([*d0, *d1]);
+    match port {
+        4754 if types.contains(TunnelTypes::GRE_UDP) => Gre::parse(rest).map(|gre| gre.inner),
+        4789 if types.contains(TunnelTypes::VXLAN) => {
+            let ([flags, ..], bytes) = rest.split_first_chunk::<8>()?;
+            (flags & 0x08 != 0).then_some(Inner { protocol: ETHERNET, bytes })
+        }
+        4790 if types.contains(TunnelTypes::VXLAN_GPE) => {
+            let ([flags, _, _, next, ..], bytes) = rest.split_first_chunk::<8>()?;
+            // Of version 0; with the flag for it the next protocol is said, else it is a frame.
+            let protocol = match (flags & 0x34, next) {
+                (4, 1) => ethertype::IPV4,
+                (4, 2) => ethertype::IPV6,
+                (4, 3) | (0, _) => ETHERNET,
+                (4, _) => 0,
                 _ => return None,
             };
-            of_payload(protocol, payload)
+            Some(Inner { protocol, bytes })
         }
-        6081 if kind.contains(TunnelTypes::GENEVE) => {
-            let ([first, _, p0, p1, ..], payload) = rest.split_first_chunk::<8>()?;
+        6081 if types.contains(TunnelTypes::GENEVE) => {
+            let ([first, _, p0, p1, ..], rest) = rest.split_first_chunk::<8>()?;
+            // Of version 0.
             if first >> 6 != 0 {
                 return None;
             }
             let options = usize::from(first & 0x3f).wrapping_mul(4); // at most 252
-            of_payload(u16::from_be_bytes([*p0, *p1]), payload.get(options..)?)
+            Some(Inner { protocol: u16::from_be_bytes([*p0, *p1]), bytes: rest.get(options..)? })
         }
         _ => None,
     }
-}
-
-fn of_payload(protocol: u16, bytes: &[u8]) -> Option<Flow<'_>> {
-    if protocol == ETHERNET { Flow::of_frame(bytes) } else { Flow::of_packet(protocol, bytes) }
 }

@@ -91,7 +91,8 @@ proptest! {
         let start = 34 + start % (frame.len() - 35);
         let offset = 2 * (offset % ((frame.len() - start - 1).div_ceil(2)));
         let way = if put { Way::Put } else { Way::ReadWith };
-        let layout: Vec<_> = layout.into_iter().chain([vec![1000]]).collect();
+        let usable = |chain: &Vec<u32>| chain.iter().sum::<u32>() >= 12;
+        let layout: Vec<_> = layout.into_iter().filter(usable).chain([vec![1000]]).collect();
         let format = rx_format(mergeable(NO_OFFLOADS, merge));
         let (placed, got, stats) = deliver(format, &layout, way, (partial(start, offset), &frame));
         if placed == Placed::Delivered {

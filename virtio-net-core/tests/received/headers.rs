@@ -153,11 +153,11 @@ fn n36_a_frame_with_a_wrong_ip_checksum_is_not_called_checked() {
 }
 
 #[test]
-fn n44_a_header_length_that_is_too_short_is_made_longer() {
+fn n44_a_header_length_that_is_not_true_is_made_so() {
     let all = GUEST.iter().fold(Features::VERSION_1, |all, f| all | *f);
     for (name, header, frame) in kinds().iter().filter(|(_, header, _)| header.gso_type != 0) {
-        let end = Packet::parse(frame).unwrap().payload as u16;
-        for (said, shown) in [(0, end), (1, end), (end - 1, end), (end, end), (end + 9, end + 9), (0xffff, 0xffff)] {
+        let (end, len) = (Packet::parse(frame).unwrap().payload as u16, frame.len() as u16);
+        for (said, shown) in [(0, end), (1, end), (end - 1, end), (end, end), (end + 9, end + 9), (0xffff, len)] {
             let header = NetHeader { hdr_len: said, ..*header };
             let (_, got, _) = deliver(rx_format(all), &[vec![4096]], Way::ReadWith, (header, frame));
             assert_eq!(got.unwrap().header, NetHeader { hdr_len: shown, ..header }, "{name}");

@@ -8,6 +8,7 @@
     reason = "test"
 )]
 
+mod buffers;
 mod checksums;
 mod headers;
 mod judge;

@@ -1,6 +1,7 @@
 //! One receive queue, its driver, and a host end that gives one frame.
 
 use core::convert::Infallible;
+use std::collections::VecDeque;
 
 use virtio_net_core::backend::{FrameSource, HEAD_LEN, Placed, RxRoom, Supply};
 use virtio_net_core::rx::{RxFilter, RxFormat, RxPump, RxStats};
@@ -23,6 +24,8 @@ pub(crate) enum Way {
 pub(crate) struct Got {
     pub(crate) header: NetHeader,
     pub(crate) num_buffers: u16,
+    /// What follows the number of buffers: room for a hash.
+    pub(crate) hash: Vec<u8>,
     /// Used lengths, in order.
     pub(crate) used: Vec<u32>,
     /// The buffers' numbers, in the order in which they were used.
@@ -31,7 +34,7 @@ pub(crate) struct Got {
 }
 
 /// Lets everything through.
-struct Open;
+pub(crate) struct Open;
 impl RxFilter for Open {
     fn accepts(&mut self, _head: &[u8]) -> bool {
         true
@@ -75,6 +78,27 @@ impl FrameSource for One<'_> {
     }
 }
 
+/// Gives what it holds, in order, and keeps a frame for which there is no room.
+#[derive(Default)]
+pub(crate) struct Inbox(pub(crate) VecDeque<(NetHeader, Vec<u8>)>);
+
+impl FrameSource for Inbox {
+    type Error = Infallible;
+
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, Infallible> {
+        while let Some((header, frame)) = self.0.front() {
+            if room.put(header, frame) == Placed::NoRoom {
+                return Ok(Supply::More);
+            }
+            self.0.pop_front();
+        }
+        Ok(Supply::Dry)
+    }
+}
+
+/// What buffers are full of that nobody wrote to.
+const CANARY: u8 = 0xee;
+
 /// Buffers that a driver posts: chains, each of segments of so many bytes.
 pub(crate) type Layout = Vec<Vec<u32>>;
 
@@ -89,6 +113,8 @@ pub(crate) fn deliver(
     let (config, mut at) = Format::Split.layout(GuestAddr(0), size);
     let room = layout.iter().flatten().fold(0, |n, len| n + *len as usize + 3);
     let mem = HeapMemory::zeroed(GuestAddr(0), at.0 as usize + room).unwrap();
+    let buffers = at;
+    mem.translate(buffers, room, Access::Write).unwrap().write(&vec![CANARY; room]);
     let mut guest = SplitDriver::new(&mem, &config).unwrap();
     let mut posted = Vec::new();
     for chain in layout {
@@ -105,6 +131,8 @@ pub(crate) fn deliver(
     let mut one = One { way, header, frame, placed: None };
     let mut pump = RxPump::new(mem.clone(), size, format);
     pump.pump(&mut ring, &mut one, &mut Open, 1).unwrap();
+    let mut image = vec![0; room];
+    mem.translate(buffers, room, Access::Read).unwrap().read(&mut image);
     let mut bytes = Vec::new();
     let (mut lens, mut which) = (Vec::new(), Vec::new());
     while let Some(used) = guest.poll_used().unwrap() {
@@ -112,21 +140,29 @@ pub(crate) fn deliver(
         let mut left = used.len as usize;
         for element in &posted[number].1 {
             let n = left.min(element.len as usize);
-            let mut part = vec![0; n];
-            mem.translate(element.addr, n, Access::Read).unwrap().read(&mut part);
-            bytes.extend(part);
+            let at = (element.addr.0 - buffers.0) as usize;
+            bytes.extend(&image[at..at + n]);
+            image[at..at + n].fill(CANARY);
             left -= n;
         }
         assert_eq!(left, 0, "no more than the buffer has");
         lens.push(used.len);
         which.push(number);
     }
+    // A frame that was read straight in and is then refused leaves its bytes in buffers that are not given back.
+    let unused = posted.iter().enumerate().filter(|(i, _)| way == Way::ReadWith && !which.contains(i));
+    for element in unused.flat_map(|(_, (_, elements))| elements) {
+        let at = (element.addr.0 - buffers.0) as usize;
+        image[at..at + element.len as usize].fill(CANARY);
+    }
+    assert!(image.iter().all(|b| *b == CANARY), "bytes beyond what was said to be written");
     // Buffers that are too short for a header come back without a byte.
     let got = (!bytes.is_empty()).then(|| {
         let head = bytes.first_chunk::<BACKEND_HEADER_LEN>().unwrap();
         Got {
             header: NetHeader::from_bytes(head),
             num_buffers: u16::from_le_bytes([head[10], head[11]]),
+            hash: bytes.get(BACKEND_HEADER_LEN..format.header_len).unwrap_or_default().to_vec(),
             used: lens,
             which,
             frame: bytes[format.header_len..].to_vec(),

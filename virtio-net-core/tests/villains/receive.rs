@@ -5,7 +5,9 @@ use virtio_net_core::rx::{RxFilter, RxPump, RxStop};
 use virtio_net_core::{Features, GSO_TCPV4, NEEDS_CSUM, NetHeader, rx_format};
 use virtio_ring::{DeviceRing, RingError};
 
-use crate::guest::{BUFFER, HIGH, INDIRECT, LOW, Memory, NEXT, TABLE, WRITE, bytes, descriptor, poke};
+use crate::guest::{
+    BUFFER, HIGH, INDIRECT, LOW, Memory, NEXT, TABLE, WRITE, bytes, changed, descriptor, poke, snapshot,
+};
 use crate::rig::{Inbox, Open, Rig, frame};
 
 struct Receiver {
@@ -420,4 +422,94 @@ fn v319_buffers_of_no_use_do_not_keep_the_pump() {
     let outcome = r.pump.pump(&mut r.rig.ring, &mut Hopeful(&mut guest, 0), &mut Open, 64).unwrap();
     assert_eq!((outcome.frames, outcome.stop), (0, RxStop::Budget));
     assert!((512..1024).contains(&r.pump.stats().bad_chains), "{:?}", r.pump.stats());
+}
+
+#[test]
+fn v320_a_frame_without_room_a_hundred_thousand_times() {
+    // CVE-2022-26353: nothing is kept of an attempt that found no room, and the frame comes when there is some.
+    let mut r = Receiver::new(8, true);
+    let heads = [r.post(0, 1000), r.post(1, 1000)];
+    let mut inbox = Inbox::of([frame(2500, 1)]);
+    let before = snapshot(&r.rig.mem);
+    for _ in 0..100_000 {
+        let outcome = r.pump.pump(&mut r.rig.ring, &mut inbox, &mut Open, 64).unwrap();
+        assert_eq!((outcome.frames, outcome.stop), (0, RxStop::NoBuffers));
+        assert_eq!((r.pump.chains().len(), inbox.0.len()), (2, 1));
+    }
+    assert_eq!(changed(&before, &snapshot(&r.rig.mem)), [] as [u64; 0]);
+    assert_eq!(r.rig.reap(), []);
+    let last = r.post(2, 1000);
+    assert_eq!(r.pump(&mut inbox).0, [(heads[0], 1000), (heads[1], 1000), (last, 512)]);
+    assert_eq!(r.pump.stats().frames, 1);
+    r.good();
+}
+
+/// Gives some frames, then fails.
+struct Fails(u8);
+impl FrameSource for Fails {
+    type Error = u8;
+    fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, u8> {
+        for n in 0..self.0 {
+            assert_eq!(room.put(&NetHeader::NONE, &frame(60, n)), Placed::Delivered);
+        }
+        room.read_with(|_, _, _| Err::<Option<usize>, _>(self.0)).map(|_| Supply::More)
+    }
+}
+
+#[test]
+fn v321_a_back_end_that_fails_after_some_frames() {
+    // CH 17fefa1e4: an error of the host end stops nothing but this look at it, and what came before it counts.
+    let mut r = Receiver::new(64, false);
+    for round in 0..30 {
+        let wanted: Vec<_> = (0..round % 4).map(|i| (r.post(i, 200), 72)).collect();
+        let spare = r.post(9, 200);
+        let given = (round % 4) as u8;
+        let outcome = r.pump.pump(&mut r.rig.ring, &mut Fails(given), &mut Open, 64).unwrap();
+        assert_eq!((outcome.frames, outcome.error, outcome.stop), (given.into(), Some(given), RxStop::Dry));
+        assert_eq!(r.rig.reap(), wanted);
+        // The buffer that was shown to the one that failed takes the next frame.
+        assert_eq!(r.pump(&mut Inbox::of([frame(100, 1)])), (vec![(spare, 112)], RxStop::Dry));
+        r.holds(at(9), 1, &frame(100, 1));
+    }
+    r.good();
+}
+
+/// Changes what follows the head of a frame, when that has been read into the buffer already.
+struct Meddles<'a>(&'a Memory, u64);
+impl RxFilter for Meddles<'_> {
+    fn accepts(&mut self, head: &[u8]) -> bool {
+        poke(self.0, self.1, &[0x42; 12 + 400]);
+        head == &frame(400, 7)[..HEAD_LEN]
+    }
+}
+
+#[test]
+fn v322_a_guest_that_changes_the_frame_while_its_checksum_is_made() {
+    // Without GUEST_CSUM the checksum is made from what is in the guest's memory already: a guest that meddles with that gets
+    // a checksum of its own making, and nothing else is different.
+    struct Partial;
+    impl FrameSource for Partial {
+        type Error = ();
+        fn receive<F: RxFilter + ?Sized>(&mut self, room: &mut RxRoom<'_, F>) -> Result<Supply, ()> {
+            let placed = room.read_with(|header, head, rest| {
+                *header =
+                    NetHeader { flags: NEEDS_CSUM, csum_start: 34, csum_offset: 6, ..NetHeader::NONE }.to_bytes(0);
+                head.copy_from_slice(&frame(400, 7)[..HEAD_LEN]);
+                rest[0].write(&frame(400, 7)[HEAD_LEN..]);
+                Ok::<_, ()>(Some(400))
+            });
+            assert_eq!(placed, Ok(Some(Placed::Delivered)));
+            Ok(Supply::Dry)
+        }
+    }
+    let mut r = Receiver::new(8, false);
+    let head = r.post(0, 500);
+    let mem = r.rig.mem.clone();
+    r.pump.pump(&mut r.rig.ring, &mut Partial, &mut Meddles(&mem, at(0)), 1).unwrap();
+    assert_eq!(r.rig.reap(), [(head, 412)]);
+    let mut wanted = [frame(400, 7)[..HEAD_LEN].to_vec(), vec![0x42; 400 - HEAD_LEN]].concat();
+    let sum = wanted[34..].chunks(2).map(|w| u32::from(w[0]) * 256 + u32::from(w[1])).sum::<u32>() % 65535;
+    wanted[40..42].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    r.holds(at(0), 1, &wanted);
+    r.good();
 }

@@ -1,12 +1,13 @@
 //! V201 to V2xx: what a guest sends.
 
 use virtio_net_core::backend::{FrameSink, MAX_FRAME, Taken, TxBurst};
+use virtio_net_core::rx::RxPump;
 use virtio_net_core::tx::{TxFilter, TxPump, TxStop};
-use virtio_net_core::{Features, GSO_TCPV4, GSO_UDP_L4, NEEDS_CSUM, NetHeader, tx_format};
+use virtio_net_core::{Features, GSO_TCPV4, GSO_UDP_L4, NEEDS_CSUM, NetHeader, rx_format, tx_format};
 use virtio_ring::{Notify, QueueState, RingError, SplitDevice};
 
 use crate::guest::{ADJACENT, BUFFER, HIGH, INDIRECT, LOW, Memory, NEXT, TABLE, WRITE, descriptor, poke};
-use crate::rig::{Open, Rig, Wire, frame, with_header};
+use crate::rig::{Inbox, Open, Rig, Wire, frame, with_header};
 
 struct Sender {
     rig: Rig,
@@ -364,4 +365,94 @@ fn v215_a_disabled_ring_is_emptied_and_nothing_leaves() {
     assert_eq!((outcome.chains, outcome.stop), (3, TxStop::Empty));
     assert_eq!(s.rig.reap(), heads.map(|h| (h.into(), 0)));
     s.good(12);
+}
+
+#[test]
+fn v216_a_header_with_a_hash_in_chains_that_end_inside_of_it() {
+    // CVE-2023-6693: a place of 12 bytes, and a header of 20 from a driver that takes hashes and merges.
+    let acked = with_header(20) | Features::MRG_RXBUF;
+    for total in 1..20 + 14 {
+        for cut in 1..total {
+            let mut s = Sender::new(8, acked);
+            let head = s.rig.offer(&[(BUFFER, cut, 0), (BUFFER + 0x1000, total - cut, 0)]);
+            s.refused(head, 20);
+            assert_eq!(s.pump.stats().bad_frames, 1, "{total} bytes, cut at {cut}");
+        }
+    }
+    // What a driver puts where the device reports hashes is nobody's, wherever it is cut.
+    let header = [&NetHeader::NONE.to_bytes(0xffff)[..], &[0xff; 8]].concat();
+    let bytes = [header, frame(100, 3)].concat();
+    for cut in 1..bytes.len() {
+        let mut s = Sender::new(8, acked);
+        poke(&s.rig.mem, BUFFER, &bytes[..cut]);
+        poke(&s.rig.mem, BUFFER + 0x1000, &bytes[cut..]);
+        s.rig.offer(&[(BUFFER, cut as u32, 0), (BUFFER + 0x1000, (bytes.len() - cut) as u32, 0)]);
+        assert_eq!(s.pump().1, 1);
+        assert_eq!(s.wire.0, [(NetHeader::NONE, frame(100, 3))], "cut at {cut}");
+    }
+}
+
+/// Sends every frame back at once, from within the sending.
+struct Reflector<'a> {
+    rig: &'a mut Rig,
+    pump: &'a mut RxPump<Memory>,
+    depth: u32,
+}
+impl FrameSink for Reflector<'_> {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
+        self.depth += 1;
+        assert_eq!(self.depth, 1, "sending is not begun again from within");
+        let mut wire = Wire::default();
+        let taken = wire.submit(burst);
+        let mut inbox = Inbox(wire.0.into());
+        self.pump.pump(&mut self.rig.ring, &mut inbox, &mut Open, u64::MAX).unwrap();
+        self.depth -= 1;
+        taken
+    }
+}
+
+#[test]
+fn v217_a_back_end_that_reflects_at_once() {
+    // CVE-2021-3416: a frame of the guest that comes back to it while it is being sent.
+    let mut s = Sender::new(64, with_header(12));
+    let mut rx = Rig::new(64);
+    let mut pump = RxPump::new(rx.mem.clone(), 64, rx_format(Features::VERSION_1));
+    poke(&s.rig.mem, BUFFER, &[vec![0; 12], frame(100, 3)].concat());
+    let heads: Vec<_> = (0..60).map(|_| (u32::from(s.rig.offer(&[(BUFFER, 112, 0)])), 0)).collect();
+    // Room for a part of them: the others are lost on the way, as on any wire.
+    let room: Vec<_> = (0..40).map(|i| (u32::from(rx.offer(&[(BUFFER + i * 256, 256, WRITE)])), 112)).collect();
+    let mut sink = Reflector { rig: &mut rx, pump: &mut pump, depth: 0 };
+    let outcome = s.pump.pump(&mut s.rig.ring, &mut sink, &mut Open, 1024).unwrap();
+    assert_eq!((outcome.chains, outcome.stop), (60, TxStop::Empty));
+    assert_eq!((s.rig.reap(), rx.reap()), (heads, room));
+    assert_eq!(pump.stats().frames, 40);
+}
+
+/// Counts frames by their length.
+struct Lengths(Vec<usize>);
+impl FrameSink for Lengths {
+    fn submit(&mut self, burst: &TxBurst<'_>) -> Taken {
+        self.0.extend(burst.iter().map(|frame| frame.len()));
+        Taken { count: burst.len(), failed: 0 }
+    }
+}
+
+#[test]
+fn v218_every_length_there_is() {
+    // OpenBSD 0759b25, FC 1988, FC 4526, libkrun 577, CH 559faa272
+    for header_len in [10, 12, 20] {
+        let mut s = Sender::new(64, with_header(header_len));
+        let mut lengths = Lengths(Vec::new());
+        for total in 0..=70_000_u32 {
+            s.rig.offer(&[(BUFFER, total, 0)]);
+            if total % 50 == 0 || total == 70_000 {
+                s.pump.pump(&mut s.rig.ring, &mut lengths, &mut Open, 64).unwrap();
+                assert!(s.rig.reap().iter().all(|(_, len)| *len == 0));
+            }
+        }
+        assert!(lengths.0.iter().copied().eq(14..=MAX_FRAME), "with a header of {header_len} bytes");
+        let refused = 70_001 - (14..=MAX_FRAME).count() as u64;
+        assert_eq!((s.pump.stats().bad_frames, s.pump.stats().bad_chains), (refused, 0));
+        s.good(header_len);
+    }
 }

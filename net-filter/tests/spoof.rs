@@ -1,0 +1,342 @@
+//! The source checks of IP addresses, and what DHCP teaches.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use net_filter::{DhcpAck, IpSources, Lease, MacAddr, SpoofCheck, SpoofReason as R, learn, may_teach};
+use proptest::prelude::*;
+
+const OWN: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+const OTHER: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x57]);
+const V4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 5);
+const NONE4: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+const NONE6: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+
+fn given6() -> Ipv6Addr {
+    "2001:db8::5".parse().unwrap()
+}
+
+/// What the guest's MAC address comes to.
+fn local() -> Ipv6Addr {
+    "fe80::5054:ff:fe12:3456".parse().unwrap()
+}
+
+fn check() -> SpoofCheck {
+    SpoofCheck::with_ip(OWN, Arc::new(IpSources::new(OWN, &[IpAddr::V4(V4), IpAddr::V6(given6())], None)))
+}
+
+/// From the guest's address, with as many tags.
+fn frame(tags: usize, ethertype: u16, packet: &[u8]) -> Vec<u8> {
+    let mut frame = [&[0xff; 6][..], &OWN.0].concat();
+    for n in 0..tags {
+        frame.extend(if n == 0 && tags > 1 { [0x88, 0xa8] } else { [0x81, 0] });
+        frame.extend([0, 7]);
+    }
+    frame.extend(ethertype.to_be_bytes());
+    frame.extend(packet);
+    frame
+}
+
+fn v4(source: Ipv4Addr, protocol: u8, fragment: u16, options: usize, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x45 + options as u8, 0, 0, 0, 0, 1, 0, 0, 64, protocol, 0, 0];
+    packet[6..8].copy_from_slice(&fragment.to_be_bytes());
+    packet.extend(source.octets());
+    packet.extend([10, 0, 0, 1]);
+    packet.extend(vec![0; options * 4]);
+    packet.extend(payload);
+    packet
+}
+
+fn udp(from: u16, to: u16) -> Vec<u8> {
+    [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0, 8, 0, 0]].concat()
+}
+
+fn v6(source: Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0, 0, 0, protocol, 255];
+    packet.extend(source.octets());
+    packet.extend("ff02::1".parse::<Ipv6Addr>().unwrap().octets());
+    packet.extend(payload);
+    packet
+}
+
+fn arp(op: u16, sender: (MacAddr, Ipv4Addr)) -> Vec<u8> {
+    [&[0, 1, 8, 0, 6, 4][..], &op.to_be_bytes(), &sender.0.0, &sender.1.octets(), &[0; 6], &[10, 0, 0, 9]].concat()
+}
+
+/// A neighbour discovery message: type, target if it has one, options.
+fn nd(kind: u8, target: Option<Ipv6Addr>, options: &[(u8, MacAddr)]) -> Vec<u8> {
+    let mut message = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    message.extend(target.iter().flat_map(|t| t.octets()));
+    for (code, mac) in options {
+        message.extend([*code, 1]);
+        message.extend(mac.0);
+    }
+    message
+}
+
+fn verdict(ethertype: u16, packet: &[u8]) -> Option<R> {
+    let verdicts: Vec<_> = (0..3).map(|tags| check().check(&frame(tags, ethertype, packet))).collect();
+    assert!(verdicts.windows(2).all(|pair| pair[0] == pair[1]), "tags make no difference: {verdicts:?}");
+    verdicts[0]
+}
+
+#[test]
+fn ipv4_leaves_from_the_guests_addresses_only() {
+    let tcp = [0; 20];
+    for (source, expected) in
+        [(V4, None), (Ipv4Addr::new(10, 0, 0, 6), Some(R::ForeignIp)), (NONE4, Some(R::ForeignIp))]
+    {
+        for options in [0, 1, 10] {
+            assert_eq!(verdict(0x0800, &v4(source, 6, 0, options, &tcp)), expected, "{source}");
+            assert_eq!(verdict(0x0800, &v4(source, 17, 0, options, &udp(1000, 2000))), expected, "{source}");
+            assert_eq!(verdict(0x0800, &v4(source, 1, 0x2000, options, &[8, 0])), expected, "{source}");
+            assert_eq!(verdict(0x0800, &v4(source, 17, 185, options, &[0; 8])), expected, "a later fragment");
+        }
+    }
+    let good = v4(V4, 17, 0, 0, &udp(1000, 2000));
+    for len in 0..good.len() {
+        assert_eq!(verdict(0x0800, &good[..len]), Some(R::Unreadable), "cut to {len}");
+    }
+    for first in [0x44, 0x40, 0x55, 0x65, 0x05] {
+        let mut bad = good.clone();
+        bad[0] = first;
+        assert_eq!(verdict(0x0800, &bad), Some(R::Unreadable), "{first:#x}");
+    }
+}
+
+#[test]
+fn a_guest_asks_for_an_address_and_gives_none() {
+    assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0, 0, &udp(68, 67))), None);
+    assert_eq!(verdict(0x0800, &v4(V4, 17, 0, 0, &udp(68, 67))), None, "renewal");
+    for (from, to) in [(67, 68), (67, 67), (67, 1000)] {
+        for source in [NONE4, V4, Ipv4Addr::new(10, 0, 0, 1)] {
+            assert_eq!(verdict(0x0800, &v4(source, 17, 0, 0, &udp(from, to))), Some(R::Dhcp));
+        }
+    }
+    assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0, 0, &udp(68, 68))), Some(R::ForeignIp));
+    assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0x2000, 0, &udp(68, 67))), Some(R::ForeignIp), "in pieces");
+    assert_eq!(verdict(0x0800, &v4(V4, 17, 0x2000, 0, &udp(67, 68))), Some(R::Dhcp), "the first piece shows it");
+    assert_eq!(verdict(0x0800, &v4(V4, 17, 0x2000, 0, &[0, 67, 0])), Some(R::Fragment), "hidden behind a cut");
+    assert_eq!(verdict(0x0800, &v4(V4, 17, 1, 0, &[0; 8])), Some(R::Fragment), "written over later (RFC 1858)");
+    assert_eq!(verdict(0x86dd, &v6(local(), 17, &udp(546, 547))), None);
+    assert_eq!(verdict(0x86dd, &v6(local(), 17, &udp(547, 546))), Some(R::Dhcp));
+}
+
+#[test]
+fn arp_speaks_for_the_guest_alone() {
+    for op in [1, 2] {
+        assert_eq!(verdict(0x0806, &arp(op, (OWN, V4))), None);
+        assert_eq!(verdict(0x0806, &arp(op, (OWN, NONE4))), None, "a probe");
+        assert_eq!(verdict(0x0806, &arp(op, (OTHER, V4))), Some(R::Arp));
+        assert_eq!(verdict(0x0806, &arp(op, (OWN, Ipv4Addr::new(10, 0, 0, 1)))), Some(R::Arp));
+    }
+    for op in [0, 3, 8, 0x100] {
+        assert_eq!(verdict(0x0806, &arp(op, (OWN, V4))), Some(R::Arp), "{op}");
+    }
+    let good = arp(1, (OWN, V4));
+    for len in 0..good.len() {
+        assert_eq!(verdict(0x0806, &good[..len]), Some(R::Arp));
+    }
+    for at in 0..6 {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        assert_eq!(verdict(0x0806, &bad), Some(R::Arp), "byte {at}");
+    }
+}
+
+#[test]
+fn ipv6_leaves_from_the_guests_addresses_only() {
+    let foreign: Ipv6Addr = "2001:db8::6".parse().unwrap();
+    let router: Ipv6Addr = "fe80::1".parse().unwrap();
+    for (source, expected) in [
+        (given6(), None),
+        (local(), None),
+        (foreign, Some(R::ForeignIp)),
+        (router, Some(R::ForeignIp)),
+        (NONE6, Some(R::ForeignIp)),
+    ] {
+        for (protocol, payload) in [(6, vec![0; 20]), (17, udp(1, 2)), (58, vec![128, 0, 0, 0]), (59, vec![])] {
+            assert_eq!(verdict(0x86dd, &v6(source, protocol, &payload)), expected, "{source} {protocol}");
+            // Hop-by-hop, destination options, routing, authentication in front.
+            for (kind, header) in [(0, [protocol, 0]), (60, [protocol, 0]), (43, [protocol, 0]), (51, [protocol, 0])] {
+                let extended = [&header[..], &[0; 6], &payload].concat();
+                assert_eq!(verdict(0x86dd, &v6(source, kind, &extended)), expected, "{source} {kind} {protocol}");
+            }
+        }
+    }
+    let endless: Vec<u8> = [0, 0, 0, 0, 0, 0, 0, 0].repeat(9);
+    assert_eq!(verdict(0x86dd, &v6(local(), 0, &endless)), Some(R::Unreadable));
+    assert_eq!(verdict(0x86dd, &v6(local(), 0, &[58, 200, 0, 0])), Some(R::Unreadable), "behind the head");
+    assert_eq!(verdict(0x86dd, &v6(local(), 17, &[0, 1])), Some(R::Unreadable));
+    let mut four = v6(local(), 6, &[0; 20]);
+    four[0] = 0x40;
+    assert_eq!(verdict(0x86dd, &four), Some(R::Unreadable));
+}
+
+#[test]
+fn neighbour_discovery_speaks_for_the_guest_alone() {
+    let foreign: Ipv6Addr = "2001:db8::1".parse().unwrap();
+    let table = [
+        // Router solicitation, with and without an address.
+        (local(), nd(133, None, &[(1, OWN)]), None),
+        (NONE6, nd(133, None, &[]), None),
+        (NONE6, nd(133, None, &[(1, OWN)]), Some(R::Neighbour)),
+        (local(), nd(133, None, &[(1, OTHER)]), Some(R::Neighbour)),
+        // Advertisements of routers, and redirects.
+        (local(), nd(134, None, &[]), Some(R::Neighbour)),
+        (local(), nd(137, Some(foreign), &[]), Some(R::Neighbour)),
+        // Solicitation, also for duplicates.
+        (local(), nd(135, Some(foreign), &[(1, OWN)]), None),
+        (given6(), nd(135, Some(foreign), &[]), None),
+        (NONE6, nd(135, Some(given6()), &[]), None),
+        (NONE6, nd(135, Some(given6()), &[(14, OTHER)]), None),
+        (NONE6, nd(135, Some(given6()), &[(1, OWN)]), Some(R::Neighbour)),
+        (local(), nd(135, Some(foreign), &[(1, OTHER)]), Some(R::Neighbour)),
+        (local(), nd(135, Some(foreign), &[(14, OWN), (1, OTHER)]), Some(R::Neighbour)),
+        // Advertisement.
+        (local(), nd(136, Some(local()), &[(2, OWN)]), None),
+        (given6(), nd(136, Some(given6()), &[]), None),
+        (local(), nd(136, Some(foreign), &[(2, OWN)]), Some(R::Neighbour)),
+        (local(), nd(136, Some(local()), &[(2, OTHER)]), Some(R::Neighbour)),
+        (NONE6, nd(136, Some(local()), &[(2, OWN)]), Some(R::Neighbour)),
+        // Joining a group without an address.
+        (NONE6, nd(143, None, &[]), None),
+        (NONE6, nd(128, None, &[]), Some(R::ForeignIp)),
+    ];
+    for (source, message, expected) in &table {
+        assert_eq!(verdict(0x86dd, &v6(*source, 58, message)), *expected, "{source} {message:?}");
+        let behind = [&[58, 0, 5, 2, 0, 0, 1, 0][..], message].concat();
+        assert_eq!(verdict(0x86dd, &v6(*source, 0, &behind)), *expected, "behind a router alert");
+        // RFC 6980: never in fragments.
+        let cut = [&[58, 0, 0, 1, 0, 0, 0, 1][..], message].concat();
+        let expected = match (message[0], *source) {
+            (133..=137, _) if !matches!(message[0], 134 | 137) => Some(R::Fragment),
+            _ => *expected,
+        };
+        assert_eq!(verdict(0x86dd, &v6(*source, 44, &cut)), expected, "in fragments: {message:?}");
+    }
+    for (kind, len) in [(135, 8 + 16 + 8), (136, 8 + 16 + 8)] {
+        let whole = nd(kind, Some(local()), &[(if kind == 135 { 1 } else { 2 }, OWN)]);
+        for cut in (1..len).filter(|n| *n != 24) {
+            assert!(verdict(0x86dd, &v6(local(), 58, &whole[..cut])).is_some(), "{kind} cut to {cut}");
+        }
+    }
+    let mut endless = nd(135, Some(local()), &[]);
+    endless.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(verdict(0x86dd, &v6(local(), 58, &endless)), Some(R::Neighbour), "an option of no length");
+}
+
+#[test]
+fn nothing_but_ip_and_arp_leaves_and_mac_addresses_count_first() {
+    for other in [0x88b5, 0x8035, 0x88cc, 46, 0x9100] {
+        assert_eq!(verdict(other, &[0; 60]), Some(R::Unreadable), "{other:#x}");
+    }
+    let mut frame = frame(0, 0x0800, &v4(V4, 6, 0, 0, &[0; 20]));
+    frame[6..12].copy_from_slice(&OTHER.0);
+    assert_eq!(check().check(&frame), Some(R::Foreign));
+    frame[6] |= 1;
+    assert_eq!(check().check(&frame), Some(R::Group));
+    for len in 0..14 {
+        assert_eq!(check().check(&frame[..len]), Some(R::TooShort));
+    }
+    let mut counted = check();
+    assert!(counted.is_on() && !counted.permits(&frame) && !counted.permits(&frame[..3]));
+    assert_eq!((counted.stats().group, counted.stats().too_short), (1, 1));
+}
+
+/// A server's acknowledgement; `change` makes another message of it.
+fn ack(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut message = vec![0; 240];
+    message[..3].copy_from_slice(&[2, 1, 6]);
+    message[16..20].copy_from_slice(&V4.octets());
+    message[28..34].copy_from_slice(&OWN.0);
+    message[236..].copy_from_slice(&[99, 130, 83, 99]);
+    message.extend([53, 1, 5, 0, 51, 4, 0, 0, 14, 16, 54, 4, 10, 0, 0, 1, 255]);
+    change(&mut message);
+    frame(0, 0x0800, &v4(Ipv4Addr::new(10, 0, 0, 1), 17, 0, 0, &[udp(67, 68), message].concat()))
+}
+
+#[test]
+fn an_acknowledgement_teaches_an_address_and_nothing_else_does() {
+    let good = ack(|_| ());
+    assert_eq!(learn(&good, OWN), Some(DhcpAck { address: V4, seconds: Some(3600) }));
+    assert!(may_teach(&good[..128]));
+    assert_eq!(learn(&good, OTHER), None);
+    for len in 0..good.len() {
+        assert_eq!(learn(&good[..len], OWN), None, "cut to {len}");
+    }
+    let forever = ack(|m| m[246..250].fill(0xff));
+    assert_eq!(learn(&forever, OWN), Some(DhcpAck { address: V4, seconds: None }));
+    type Change = fn(&mut Vec<u8>);
+    let bad: [(&str, Change); 12] = [
+        ("an offer", |m| m[242] = 2),
+        ("a refusal", |m| m[242] = 6),
+        ("a request", |m| m[0] = 1),
+        ("no Ethernet", |m| m[1] = 6),
+        ("another guest's", |m| m[33] ^= 1),
+        ("no cookie", |m| m[239] ^= 1),
+        ("no lease", |m| _ = m.splice(244..250, [])),
+        ("no address", |m| m[16..20].fill(0)),
+        ("a group's address", |m| m[16] = 224),
+        ("overloaded", |m| _ = m.splice(243..243, [52, 1, 3])),
+        ("said twice", |m| _ = m.splice(243..243, [53, 1, 5])),
+        ("an option beyond the end", |m| m[251] = 40),
+    ];
+    for (name, change) in bad {
+        assert_eq!(learn(&ack(change), OWN), None, "{name}");
+    }
+    // From another port, in pieces, in another protocol.
+    for (at, byte) in [(35, 66), (37, 69), (20, 0x20), (21, 1), (23, 6), (12, 0x86), (14, 0x44)] {
+        let mut frame = good.clone();
+        frame[at] = byte;
+        assert_eq!(learn(&frame, OWN), None, "byte {at}");
+    }
+}
+
+#[test]
+fn a_lease_lets_its_address_out_until_it_ends() {
+    let lease = Arc::new(Lease::default());
+    let check = SpoofCheck::with_ip(OWN, Arc::new(IpSources::new(OWN, &[], Some(Arc::clone(&lease)))));
+    let frame = frame(0, 0x0800, &v4(V4, 6, 0, 0, &[0; 20]));
+    assert_eq!(check.check(&frame), Some(R::ForeignIp));
+    lease.set(Some(V4));
+    assert_eq!(check.check(&frame), None);
+    lease.set(Some(Ipv4Addr::new(10, 0, 0, 6)));
+    assert_eq!(check.check(&frame), Some(R::ForeignIp));
+    lease.set(None);
+    assert_eq!((check.check(&frame), lease.get()), (Some(R::ForeignIp), None));
+}
+
+proptest! {
+    #[test]
+    fn whatever_leaves_has_the_guests_addresses(bytes in prop::collection::vec(any::<u8>(), 0..128), kind in 0..4_usize, source in 0..3_usize, tags in 0..3_usize) {
+        let ethertype = [0x0800, 0x0806, 0x86dd, 0x8100][kind];
+        let mut packet = bytes;
+        // Often nearly right.
+        if packet.len() > 40 {
+            match kind {
+                0 => { packet[0] = 0x45; packet[12..16].copy_from_slice(&[V4, NONE4, Ipv4Addr::LOCALHOST][source].octets()); }
+                1 => packet[..28].copy_from_slice(&arp(1, ([OWN, OTHER, OWN][source], V4))),
+                _ => { packet[0] = 0x60; packet[8..24].copy_from_slice(&[local(), NONE6, Ipv6Addr::LOCALHOST][source].octets()); }
+            }
+        }
+        let frame = frame(tags, ethertype, &packet);
+        if check().check(&frame).is_none() {
+            match kind {
+                0 => prop_assert!(packet[12..16] == V4.octets() || packet[12..16] == NONE4.octets()),
+                1 => prop_assert!(packet[8..14] == OWN.0),
+                _ => prop_assert!(packet[8..24] == local().octets() || packet[8..24] == given6().octets() || packet[8..24] == NONE6.octets()),
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_teach_an_address_or_nothing(at in 0..400_usize, byte: u8, len in 0..400_usize) {
+        let mut frame = ack(|_| ());
+        let n = frame.len();
+        frame[at % n] = byte;
+        frame.truncate(len.max(20));
+        let _ = learn(&frame, OWN);
+    }
+}
