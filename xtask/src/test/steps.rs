@@ -18,7 +18,7 @@ pub(super) const ALL: &[Step] = &[
     Step { name: "clippy", about: "lints, warnings denied", run: clippy },
     Step { name: "units", about: "unit, doc, model, loom and villain tests", run: units },
     Step { name: "doc", about: "documentation, warnings denied", run: doc },
-    Step { name: "guests", about: "real guests end to end on both host ends, and DPDK", run: guests },
+    Step { name: "guests", about: "real guests on both host ends, what they command, and DPDK", run: guests },
 ];
 
 /// Test programs that boot guests or start other front ends. Named for the whole workspace, and not for their package alone: that would
