@@ -63,12 +63,15 @@ impl Stack {
         }
     }
 
-    /// A guest comes, or comes back with other features: nothing is left of the one before but its lease.
+    /// The guest takes these receive offloads from now on. Connections go on.
     pub(crate) fn set_offloads(&mut self, on: Features) {
         self.acked = self.acked.difference(Features::GUEST_OFFLOADS).union(on);
         self.device.set_large(offload::large_segments(self.acked));
+        // It goes on with what it asked the device for when it was made. What it knows of neighbours it learns anew.
+        self.iface = interface(&self.config, &mut self.device, self.began);
     }
 
+    /// A guest comes, or comes back with other features: nothing is left of the one before but its lease.
     pub(crate) fn start(&mut self, acked: Features) {
         self.acked = acked;
         self.connections.clear(&mut self.sockets);

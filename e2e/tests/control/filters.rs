@@ -88,6 +88,12 @@ pub(crate) fn n61_tagged_frames_pass_while_there_is_a_vlan_device(packed: bool) 
     rig.run("ip link del six");
     assert_eq!(which(&mut rig), [true, false, false, false, false], "none");
 
+    // Linux names no VLANs of providers, so that is how a guest gets them.
+    rig.run("ip link set eth0 promisc on");
+    assert_eq!(which(&mut rig), [true; 5], "promiscuous");
+    rig.run("ip link set eth0 promisc off");
+    assert_eq!(which(&mut rig), [true, false, false, false, false], "not any more");
+
     // What the guest sends is not filtered by VLAN, and a tag does not hide a source address that is not its own.
     let frames = [OTHER, OWN].map(|from| frame_from(from, &[(CTAG, 7)], 0));
     for frame in &frames {

@@ -19,6 +19,7 @@ mod queues;
 mod rates;
 #[path = "../support/mod.rs"]
 mod support;
+mod traffic;
 
 use support::rig::{OWN, Rig};
 use vhost_glue::DeviceConfig;
@@ -54,6 +55,9 @@ on_both! {
     filters::n61_tagged_frames_pass_while_there_is_a_vlan_device,
     queues::n63_n64_the_queues_in_use_are_those_of_ethtool,
     queues::n66_n68_frames_go_where_ethtool_says_with_their_hashes,
+    queues::n68_hashes_without_a_choice_of_queues,
     rates::interrupts_are_held_back,
     rates::large_frames_end,
+    traffic::without_large_frames,
+    traffic::with_everything_else_changed,
 }

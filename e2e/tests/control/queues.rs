@@ -89,10 +89,10 @@ impl Table {
         Self { queues, key }
     }
 
-    /// The hash of this flow, and the queue for it.
+    /// The hash of this flow, and the queue for it: without a table, the first.
     fn of(&self, flow: &Flow, ports: bool) -> (u32, u32) {
         let hash = toeplitz(&self.key, &flow.hashed(ports));
-        (hash, self.queues[hash as usize % self.queues.len()])
+        (hash, (hash as usize).checked_rem(self.queues.len()).map_or(0, |slot| self.queues[slot]))
     }
 }
 
@@ -150,7 +150,33 @@ pub(crate) fn n66_n68_frames_go_where_ethtool_says_with_their_hashes(packed: boo
     // What has no flow goes to the first queue, without a hash.
     assert_eq!(queue_of(&mut rig, 0), Some(0));
 
+    // Linux lets nobody take queues away that its table names; with fewer pairs, the device chooses among those.
+    assert!(rig.try_run("ethtool -L eth0 combined 2").status != 0.0);
+    rig.run("ethtool -X eth0 default");
+    rig.run("ethtool -L eth0 combined 2");
+    assert!(arrive(&mut rig).iter().all(|frame| frame.queue.is_some_and(|queue| queue < 2)));
+    rig.run("ethtool -X eth0 equal 2");
+    let table = Table::read(&mut rig);
+    assert_eq!(table.queues.iter().copied().collect::<BTreeSet<_>>(), BTreeSet::from([0, 1]));
+    steered(&mut rig, &table, |_| true);
+
     // Queues are chosen as before; the guest does not look at hashes any more.
+    rig.run("ethtool -K eth0 rxhash off");
+    assert!(arrive(&mut rig).iter().all(|frame| frame.hash == Some(0)));
+    rig.end();
+}
+
+/// A device with one pair reports hashes all the same (`HASH_CONFIG` instead of `RSS_CONFIG`).
+pub(crate) fn n68_hashes_without_a_choice_of_queues(packed: bool) {
+    let Some(mut rig) = boot("hashes", config(packed, 1), &["HASH_REPORT"]) else { return };
+    assert!(!rig.has("RSS"));
+    assert!(arrive(&mut rig).iter().all(|frame| frame.hash == Some(0)));
+    rig.run("ethtool -K eth0 rxhash on");
+    let table = Table::read(&mut rig);
+    assert_eq!((table.queues.len(), table.key.len()), (0, 40));
+    steered(&mut rig, &table, |_| true);
+    rig.run("ethtool -N eth0 rx-flow-hash tcp6 sd");
+    steered(&mut rig, &table, |flow| flow.protocol != TCP || flow.from.is_ipv4());
     rig.run("ethtool -K eth0 rxhash off");
     assert!(arrive(&mut rig).iter().all(|frame| frame.hash == Some(0)));
     rig.end();

@@ -4,8 +4,7 @@ use crate::support::frames::{Flow, Mac, SENDER, TCP, plain};
 use crate::support::rig::{OWN, Rig};
 use crate::{boot, config};
 use std::time::{Duration, Instant};
-use virtio_net_core::NetHeader;
-use virtio_net_core::{GSO_TCPV4, NEEDS_CSUM};
+use virtio_net_core::{Features, GSO_TCPV4, NEEDS_CSUM, NetHeader};
 
 /// The longest that the device holds a call back.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -120,7 +119,10 @@ pub(crate) fn large_frames_end(packed: bool) {
     let seen = rig.frames(&format!("frames {one}"));
     assert_eq!(seen.iter().map(|frame| frame.len).max(), Some(4054), "in one piece");
 
+    assert!(rig.served.wire.offloads(0).contains(Features::GUEST_TSO4));
     rig.run("ethtool -K eth0 rx-gro-hw off");
+    // A host end that heeds what it is told has no such frame any more; this one tries.
+    assert!(!rig.served.wire.offloads(0).intersects(Features::GUEST_TSO4 | Features::GUEST_TSO6));
     let dropped = rig.served.stats().pairs[0].rx.dropped;
     let numbers = rig.numbers(2);
     let (header, frame) = large(OWN, numbers.start);
@@ -131,6 +133,7 @@ pub(crate) fn large_frames_end(packed: bool) {
     rig.served.until("the large frame is counted", |stats| stats.pairs[0].rx.dropped == dropped + 1);
 
     rig.run("ethtool -K eth0 rx-gro-hw on");
+    assert!(rig.served.wire.offloads(0).contains(Features::GUEST_TSO4));
     let one = rig.numbers(1).start;
     let (header, frame) = large(OWN, one);
     rig.served.wire.give(0, header, vec![frame]);

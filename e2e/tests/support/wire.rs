@@ -28,6 +28,7 @@ pub(crate) struct Sent {
 struct Ends {
     to_guest: Vec<VecDeque<(NetHeader, Vec<u8>)>>,
     active: Vec<bool>,
+    offloads: Vec<Features>,
     from_guest: Vec<Sent>,
 }
 
@@ -50,6 +51,7 @@ impl Wire {
         let ends = Ends {
             to_guest: vec![VecDeque::new(); pairs.into()],
             active: vec![false; pairs.into()],
+            offloads: vec![Features::empty(); pairs.into()],
             from_guest: Vec::new(),
         };
         Self(Arc::new(Shared { ends: Mutex::new(ends), sent: Condvar::new(), events: (0..pairs).map(event).collect() }))
@@ -68,6 +70,11 @@ impl Wire {
     /// Whether each pair's queue is on.
     pub(crate) fn active(&self) -> Vec<bool> {
         self.ends().active.clone()
+    }
+
+    /// What the host end was told last that it may give by this pair.
+    pub(crate) fn offloads(&self, pair: usize) -> Features {
+        self.ends().offloads[pair]
     }
 
     /// What the guest has sent so far.
@@ -101,7 +108,8 @@ impl Port for Wire {
         u16::try_from(self.0.events.len()).unwrap()
     }
 
-    fn start(&mut self, _acked: Features, pairs: u16) -> io::Result<Vec<WireQueue>> {
+    fn start(&mut self, acked: Features, pairs: u16) -> io::Result<Vec<WireQueue>> {
+        self.ends().offloads.fill(acked & Features::GUEST_OFFLOADS);
         Ok((0..usize::from(pairs)).map(|pair| WireQueue { wire: self.clone(), pair }).collect())
     }
 
@@ -152,6 +160,11 @@ impl PortQueue for WireQueue {
 
     fn set_active(&mut self, active: bool) -> io::Result<()> {
         self.wire.ends().active[self.pair] = active;
+        Ok(())
+    }
+
+    fn set_offloads(&mut self, on: Features) -> io::Result<()> {
+        self.wire.ends().offloads[self.pair] = on;
         Ok(())
     }
 }
