@@ -135,6 +135,26 @@ fn n64_a_pair_that_is_not_used_any_more_gets_nothing_although_frames_flow() {
     });
 }
 
+/// Who chooses the queue is the host end: one whose receive ring does not run is none that it can choose.
+#[test]
+fn n65_a_receive_queue_that_does_not_run_is_not_chosen_and_without_any_frames_are_dropped() {
+    each_kind(|mut rig| {
+        rig.ok(&[4, 0, 2, 0]);
+        let active = |rig: &Rig| rig.back.seen.active.load(Ordering::SeqCst);
+        assert_eq!(active(&rig), 2);
+        rig.front.vring_base(2);
+        assert_eq!(active(&rig), 1, "frames of that queue go to the other one, or are lost");
+        rig.guests[0].exchange(20, 60);
+        rig.front.vring_base(0);
+        assert_eq!(active(&rig), 0);
+        let taken = rig.back.seen.taken.load(Ordering::SeqCst);
+        assert_eq!(rig.guests[0].send(10, 60), 10);
+        until("what is sent is taken", || rig.back.seen.taken.load(Ordering::SeqCst) == taken + 10);
+        assert_eq!(rig.guests[0].receive(60), 0);
+        finish(&rig.back, rig.front);
+    });
+}
+
 /// `struct virtio_net_rss_config` without types: every frame is unclassified.
 fn rss(unclassified: u8) -> [u8; 15] {
     [4, 1, 0, 0, 0, 0, 0, 0, unclassified, 0, 0, 0, 2, 0, 0]

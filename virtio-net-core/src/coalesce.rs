@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn n81_all_is_off_at_first_and_n78_n79_a_queue_that_comes_back_has_what_was_set_for_all() {
+    fn n78_n79_n81_all_is_off_at_first_and_a_queue_that_comes_back_has_what_was_set_for_all() {
         let mut all = Coalescing::new(3);
         assert_eq!(all.queues, [CoalesceParams::default(); 6]);
         assert!(all.set_queue(3, params(1, 2)) && all.set_queue(4, params(3, 4)));

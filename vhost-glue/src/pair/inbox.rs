@@ -8,8 +8,9 @@ use virtio_net_core::NetHeader;
 use virtio_net_core::backend::{FrameSource, Placed, RxRoom, Supply};
 use virtio_net_core::rx::{Carried, RxFilter};
 
-/// Frames that may wait; more are lost.
+/// Frames that may wait, and their bytes; more are lost.
 const MOST: usize = 512;
+const MOST_BYTES: usize = 4 << 20;
 /// Buffers that are kept for frames to come.
 const SPARE: usize = 64;
 
@@ -26,7 +27,17 @@ pub(super) struct Inbox {
 #[derive(Debug, Default)]
 struct Frames {
     waiting: VecDeque<(NetHeader, Vec<u8>)>,
+    /// Bytes of those that wait.
+    bytes: usize,
     spare: Vec<Vec<u8>>,
+}
+
+impl Frames {
+    fn pop(&mut self) -> Option<(NetHeader, Vec<u8>)> {
+        let next = self.waiting.pop_front();
+        self.bytes = self.bytes.saturating_sub(next.as_ref().map_or(0, |(_, bytes)| bytes.len()));
+        next
+    }
 }
 
 impl Inbox {
@@ -40,6 +51,7 @@ impl Inbox {
         self.open.store(open, Ordering::Relaxed);
         if !open {
             frames.waiting.clear();
+            frames.bytes = 0;
             self.len.store(0, Ordering::Relaxed);
         }
     }
@@ -48,9 +60,11 @@ impl Inbox {
     pub(super) fn put(&self, header: &NetHeader, frame: &Carried<'_>) -> Option<bool> {
         let mut frames = self.frames();
         let len = frames.waiting.len();
-        if len >= MOST || !self.open.load(Ordering::Relaxed) {
+        let all = frames.bytes.saturating_add(frame.len());
+        if len >= MOST || all > MOST_BYTES || !self.open.load(Ordering::Relaxed) {
             return None;
         }
+        frames.bytes = all;
         let mut bytes = frames.spare.pop().unwrap_or_default();
         frame.copy_to(&mut bytes);
         frames.waiting.push_back((*header, bytes));
@@ -68,7 +82,7 @@ impl Inbox {
     fn place<F: RxFilter + ?Sized>(&self, room: &mut RxRoom<'_, F>) -> bool {
         loop {
             // Not under the lock: the frame may go on to another inbox, which another pair holds while it waits for this.
-            let next = self.frames().waiting.pop_front();
+            let next = self.frames().pop();
             let Some((header, bytes)) = next else {
                 self.len.store(self.frames().waiting.len(), Ordering::Release);
                 return true;
@@ -76,6 +90,7 @@ impl Inbox {
             let placed = room.put(&header, &bytes);
             let mut frames = self.frames();
             if placed == Placed::NoRoom {
+                frames.bytes = frames.bytes.saturating_add(bytes.len());
                 frames.waiting.push_front((header, bytes));
             } else if frames.spare.len() < SPARE {
                 frames.spare.push(bytes);

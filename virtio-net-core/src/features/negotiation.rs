@@ -5,6 +5,9 @@ use core::fmt;
 
 use super::{DEPENDENCIES, Features, Needs};
 
+/// Features that are of use by command only, and that a driver may acknowledge all the same without a control queue.
+const COMMANDED: Features = Features::CTRL_RX_EXTRA.union(Features::HASH_REPORT);
+
 /// What a device offers, and what it does not although it was wanted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Offer {
@@ -55,6 +58,14 @@ impl Offer {
             self.withheld.push(Withheld { feature, reason });
         }
         self.features.remove(features);
+        if !self.features.contains(Features::CTRL_VQ) {
+            // virtio 1.3, 5.1.3.1: they should not be offered without, though a driver may acknowledge them so.
+            let needs = Needs { all_of: Features::CTRL_VQ, any_of: Features::empty() };
+            for feature in self.features.intersection(COMMANDED).each() {
+                self.withheld.push(Withheld { feature, reason: WithheldReason::Needs(needs) });
+            }
+            self.features.remove(COMMANDED);
+        }
         // Ends, as every round takes a feature out.
         while let Some((feature, needs)) = first_unmet(self.features) {
             self.withheld.push(Withheld { feature, reason: WithheldReason::Needs(needs) });

@@ -7,7 +7,7 @@ use virtio_net_core::{
 
 use crate::judge::judge;
 use crate::packets::{Packet, kinds, needed};
-use crate::rig::{Way, deliver, layouts, mergeable};
+use crate::rig::{Way, deliver, deliver_after, layouts, mergeable};
 
 const GUEST: [Features; 7] = [
     Features::GUEST_CSUM,
@@ -58,6 +58,31 @@ fn n27_n28_n29_n30_n31_n34_n36_n37_n38_n41_n42_n44_n45_every_kind_of_frame_for_e
         }
     }
     assert!(partial > 1000 && large > 200, "{partial} partial checksums, {large} frames to segment");
+}
+
+/// The driver acknowledged everything and has just switched some of it off, or nothing and has switched it on: what holds is
+/// what is on when the frame comes, in buffers that were posted before.
+#[test]
+fn n27_n28_n29_n30_n31_n34_n41_offloads_that_were_switched_while_frames_came() {
+    let all = GUEST.iter().fold(Features::VERSION_1, |all, f| all | *f);
+    let (kinds, layouts) = (kinds(), layouts());
+    let mut turn = 0;
+    for now in subsets() {
+        for (name, header, frame) in &kinds {
+            turn += 1;
+            let (merge, layout) = &layouts[turn % 3];
+            let [now, before] =
+                [now, if turn % 2 == 0 { all } else { Features::VERSION_1 }].map(|f| mergeable(f, *merge));
+            let way = if turn % 5 < 2 { Way::Put } else { Way::ReadWith };
+            let fresh = deliver(rx_format(now), layout, way, (*header, frame));
+            let formats = [rx_format(before), rx_format(now)];
+            let switched = deliver_after(formats, layout, way, (*header, frame));
+            assert_eq!(switched, fresh, "{name}, {header:?}, first {before}, now {now}");
+            if let Some(got) = &switched.1 {
+                assert_eq!(judge(now, got), Ok(()), "{name}, {header:?}, first {before}, now {now}");
+            }
+        }
+    }
 }
 
 fn without_checksum(frame: &[u8]) -> Vec<u8> {

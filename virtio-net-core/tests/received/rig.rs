@@ -107,6 +107,16 @@ pub(crate) fn deliver(
     format: RxFormat,
     layout: &[Vec<u32>],
     way: Way,
+    frame: (NetHeader, &[u8]),
+) -> (Placed, Option<Got>, RxStats) {
+    deliver_after([format; 2], layout, way, frame)
+}
+
+/// The same on a queue that began in another way, before the driver switched offloads on or off.
+pub(crate) fn deliver_after(
+    [before, format]: [RxFormat; 2],
+    layout: &[Vec<u32>],
+    way: Way,
     (header, frame): (NetHeader, &[u8]),
 ) -> (Placed, Option<Got>, RxStats) {
     let size = layout.iter().map(Vec::len).sum::<usize>().next_power_of_two() as u16;
@@ -129,7 +139,8 @@ pub(crate) fn deliver(
     assert!(guest.flush().is_needed());
     let mut ring = SplitDevice::new(&mem, &config, QueueState::default()).unwrap();
     let mut one = One { way, header, frame, placed: None };
-    let mut pump = RxPump::new(mem.clone(), size, format);
+    let mut pump = RxPump::new(mem.clone(), size, before);
+    pump.set_format(format);
     pump.pump(&mut ring, &mut one, &mut Open, 1).unwrap();
     let mut image = vec![0; room];
     mem.translate(buffers, room, Access::Read).unwrap().read(&mut image);
