@@ -79,6 +79,9 @@ impl Default for TableLimits {
     }
 }
 
+/// Of the values of an address's lowest six bits, those of a unicast address.
+const UNICAST: u64 = 0x5555_5555_5555_5555;
+
 /// What becomes of frames of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
@@ -104,8 +107,14 @@ pub struct RxRules {
     unicast: Kind,
     multicast: Kind,
     broadcast: bool,
-    /// The own address is wanted, and no VLAN has to be looked at.
+    // And what passes at once for that: the own address, whatever the VLAN, and without a tag.
     own_passes: bool,
+    own_untagged: bool,
+    /// Addresses that were named, whatever the VLAN: a bit for each value of an address's lowest six, so that neither asking
+    /// whether it is a group's nor for one of two flags takes an instruction.
+    named_passes: u64,
+    /// The same without a tag: unicast, multicast.
+    named_untagged: [bool; 2],
 }
 
 impl PartialEq for RxRules {
@@ -135,6 +144,9 @@ impl RxRules {
             multicast: Kind::All,
             broadcast: true,
             own_passes: true,
+            own_untagged: true,
+            named_passes: UNICAST,
+            named_untagged: [true, false],
         }
     }
 
@@ -247,7 +259,15 @@ impl RxRules {
         self.unicast = kind(on(RxModes::NOUNI), on(RxModes::ALLUNI) || self.all_unicast);
         self.multicast = kind(on(RxModes::NOMULTI), on(RxModes::ALLMULTI) || self.all_multicast);
         self.broadcast = !on(RxModes::NOBCAST);
-        self.own_passes = on(RxModes::PROMISC) || (!on(RxModes::NOUNI) && self.vlans.is_none());
+        let promiscuous = on(RxModes::PROMISC);
+        let unlimited = self.vlans.is_none();
+        self.own_untagged = promiscuous || !on(RxModes::NOUNI);
+        self.own_passes = promiscuous || (unlimited && self.own_untagged);
+        // Broadcast may have been named as well, and is not wanted for that.
+        self.named_untagged = [self.unicast == Kind::Named, self.multicast == Kind::Named && self.broadcast];
+        let bits = |wanted: bool, bits| if wanted && unlimited { bits } else { 0 };
+        let [unicast, multicast] = self.named_untagged;
+        self.named_passes = bits(unicast, UNICAST) | bits(multicast, !UNICAST);
     }
 
     /// True if the guest is to have the frame, by its first bytes: 22 are enough.
@@ -255,28 +275,55 @@ impl RxRules {
     #[inline]
     pub fn accepts(&self, head: &[u8]) -> bool {
         let Some(dst) = crate::dst_word(head) else { return false };
-        // Most frames are for the guest: one comparison and one flag.
-        if dst == self.own && self.own_passes {
-            return true;
-        }
-        self.accepts_other(dst, head)
+        self.accepts_own(head, dst) || self.accepts_named(head, dst) || self.refusal(head, dst).is_none()
     }
 
-    fn accepts_other(&self, dst: u64, head: &[u8]) -> bool {
+    /// True for the own address, if that is all there is to say. Most frames are for the guest: one comparison and one flag.
+    #[inline]
+    pub(crate) fn accepts_own(&self, head: &[u8], dst: u64) -> bool {
+        dst == self.own && (self.own_passes || (self.own_untagged && !is_tagged(head)))
+    }
+
+    /// True for an address that was named, if that is all there is to say.
+    #[inline]
+    pub(crate) fn accepts_named(&self, head: &[u8], dst: u64) -> bool {
+        let passes = self.named_passes.wrapping_shr(dst as u32) & 1 == 1; // modulo 64
+        (passes || (self.named_untagged_for(dst) && !is_tagged(head))) && self.named.contains(dst)
+    }
+
+    #[inline]
+    const fn named_untagged_for(&self, dst: u64) -> bool {
+        let [unicast, multicast] = self.named_untagged;
+        if dst & 1 == 0 { unicast } else { multicast }
+    }
+
+    /// Why a frame is not wanted, by everything that was said; `None` if it is.
+    #[inline]
+    pub(crate) fn refusal(&self, head: &[u8], dst: u64) -> Option<RxDecision> {
         if self.modes.contains(RxModes::PROMISC) {
-            return true;
+            return None;
         }
-        let kind = if dst & 1 == 0 { self.unicast } else { self.multicast };
-        let wanted = if dst == ADDR_MASK {
-            self.broadcast
-        } else {
-            match kind {
-                Kind::All => true,
-                Kind::None => false,
-                Kind::Named => self.named.contains(dst) || dst == self.own,
-            }
-        };
-        wanted && self.accepts_vlan(head)
+        if self.wants(dst) {
+            return if self.accepts_vlan(head) { None } else { Some(RxDecision::OtherVlan) };
+        }
+        Some(match dst {
+            ADDR_MASK => RxDecision::NoBroadcast,
+            dst if dst & 1 == 1 => RxDecision::OtherMulticast,
+            _ => RxDecision::OtherUnicast,
+        })
+    }
+
+    /// True if frames for this address are wanted, of some VLAN at least.
+    #[inline]
+    fn wants(&self, dst: u64) -> bool {
+        if dst == ADDR_MASK {
+            return self.broadcast;
+        }
+        match if dst & 1 == 0 { self.unicast } else { self.multicast } {
+            Kind::All => true,
+            Kind::None => false,
+            Kind::Named => dst == self.own || self.named.contains(dst),
+        }
     }
 
     /// True if the frame has no tag, or that of a VLAN that the guest named. The outer tag counts. A tag for priority
@@ -284,41 +331,30 @@ impl RxRules {
     #[inline]
     fn accepts_vlan(&self, head: &[u8]) -> bool {
         let Some(vlans) = &self.vlans else { return true };
-        match head.get(ETHER_LEN.wrapping_sub(2)..) {
-            Some([t0, t1, rest @ ..]) => match u16::from_be_bytes([*t0, *t1]) {
-                ethertype::VLAN | ethertype::SERVICE_VLAN => match rest {
-                    [c0, c1, ..] => vlans.contains(u16::from_be_bytes([*c0, *c1]) & 0xfff),
-                    _ => false,
-                },
-                _ => true,
-            },
-            _ => false,
+        if !is_tagged(head) {
+            return true;
         }
+        let tag = head.get(ETHER_LEN..).and_then(|rest| rest.first_chunk());
+        tag.is_some_and(|tag| vlans.contains(u16::from_be_bytes(*tag) & 0xfff))
     }
 
-    /// The same decision with its reason, for counters.
+    /// The same decision with its reason.
     #[must_use]
     pub fn decide(&self, head: &[u8]) -> RxDecision {
         let Some(dst) = crate::dst_word(head) else { return RxDecision::TooShort };
-        if self.accepts(head) {
-            return match dst {
-                dst if dst == self.own => RxDecision::Own,
-                ADDR_MASK => RxDecision::Broadcast,
-                dst if !self.named.contains(dst) => RxDecision::Mode,
-                dst if dst & 1 == 1 => RxDecision::Multicast,
-                _ => RxDecision::Unicast,
-            };
-        }
-        let (kind, other) = match dst {
-            ADDR_MASK if !self.broadcast => return RxDecision::NoBroadcast,
-            ADDR_MASK => return RxDecision::OtherVlan,
-            dst if dst & 1 == 1 => (self.multicast, RxDecision::OtherMulticast),
-            _ => (self.unicast, RxDecision::OtherUnicast),
-        };
-        match kind {
-            Kind::All => RxDecision::OtherVlan,
-            Kind::Named if self.named.contains(dst) || dst == self.own => RxDecision::OtherVlan,
-            Kind::None | Kind::Named => other,
-        }
+        self.refusal(head, dst).unwrap_or_else(|| match dst {
+            dst if dst == self.own => RxDecision::Own,
+            ADDR_MASK => RxDecision::Broadcast,
+            dst if !self.named.contains(dst) => RxDecision::Mode,
+            dst if dst & 1 == 1 => RxDecision::Multicast,
+            _ => RxDecision::Unicast,
+        })
     }
+}
+
+/// True if a tag follows the addresses.
+#[inline]
+fn is_tagged(head: &[u8]) -> bool {
+    let tpid = head.first_chunk::<ETHER_LEN>().and_then(|ether| ether.last_chunk()).copied();
+    tpid.is_some_and(|tpid| matches!(u16::from_be_bytes(tpid), ethertype::VLAN | ethertype::SERVICE_VLAN))
 }

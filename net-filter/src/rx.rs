@@ -64,13 +64,26 @@ impl ReceiveFilter {
     #[must_use]
     #[inline]
     pub fn accepts(&mut self, head: &[u8]) -> bool {
-        self.rules.accepts(head) || self.reject(head)
+        let Some(dst) = crate::dst_word(head) else { return self.reject(RxDecision::TooShort) };
+        self.rules.accepts_own(head, dst) || self.accepts_other(head, dst)
+    }
+
+    /// The answer for a frame that is not simply for the guest. Here and below the next step is a function of its own, so
+    /// that frames which need fewer do not save registers for it.
+    #[inline(never)]
+    fn accepts_other(&mut self, head: &[u8], dst: u64) -> bool {
+        self.rules.accepts_named(head, dst) || self.accepts_by_rules(head, dst)
+    }
+
+    #[inline(never)]
+    fn accepts_by_rules(&mut self, head: &[u8], dst: u64) -> bool {
+        self.rules.refusal(head, dst).is_none_or(|reason| self.reject(reason))
     }
 
     /// Counts a frame that is rejected, which is what the answer says.
     #[cold]
-    fn reject(&mut self, head: &[u8]) -> bool {
-        let counter = match self.rules.decide(head) {
+    fn reject(&mut self, reason: RxDecision) -> bool {
+        let counter = match reason {
             RxDecision::TooShort => &mut self.stats.too_short,
             RxDecision::OtherMulticast => &mut self.stats.other_multicast,
             RxDecision::NoBroadcast => &mut self.stats.no_broadcast,

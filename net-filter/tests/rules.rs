@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use net_filter::{MacAddr, RxDecision, RxModes, RxRules, TableLimits};
+use net_filter::{MacAddr, ReceiveFilter, RxDecision, RxFilterStats, RxModes, RxRules, TableLimits};
 use proptest::prelude::*;
 
 const OWN: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
@@ -89,6 +90,47 @@ fn n50_n51_n52_n53_n54_n55_n59_every_mode_with_every_kind_of_frame() {
         }
     }
     assert!(accepted > 64 && accepted < 64 * 5, "both answers are there");
+}
+
+/// The same with VLANs, with the own address and broadcast in the tables, which changes nothing, and counted.
+#[test]
+fn n50_n51_n52_n53_n54_n55_n60_n61_every_mode_with_every_tag() {
+    for (bits, limited, named) in
+        (0..64).flat_map(|b| [(b, false, false), (b, false, true), (b, true, false), (b, true, true)])
+    {
+        let modes = RxModes::from_bits(bits).unwrap();
+        let mut rules = RxRules::new(OWN);
+        rules.begin(true, limited);
+        let extra = if named { [OWN, MacAddr::BROADCAST] } else { [NAMED, NAMED_GROUP] };
+        rules.set_tables(&[NAMED, extra[0]], &[NAMED_GROUP, extra[1]]);
+        assert_eq!(rules.set_vlan(100, true), limited);
+        rules.set_mode(modes, true);
+        let mut filter = ReceiveFilter::new(Arc::new(rules));
+        let mut refused = 0;
+        for (kind, dst) in KINDS {
+            for behind in [
+                &[0x0800][..],
+                &[0x8100, 100, 0x0800],
+                &[0x88a8, 0xf064, 0x0800],
+                &[0x8100, 7, 0x0800],
+                &[0x88a8, 7, 0x8100, 100],
+            ] {
+                let frame = frame(dst, behind);
+                let other = limited && behind.get(1) == Some(&7);
+                let expected = modes.contains(RxModes::PROMISC) || (sentences(modes, kind) && !other);
+                assert_eq!(filter.rules().accepts(&frame), expected, "{modes:?} {kind:?} {behind:x?} {limited}");
+                assert_eq!(filter.rules().decide(&frame).is_accepted(), expected, "{modes:?} {kind:?} {behind:x?}");
+                assert_eq!(filter.accepts(&frame), expected, "{modes:?} {kind:?} {behind:x?}");
+                refused += u64::from(!expected);
+            }
+        }
+        let RxFilterStats { too_short, other_unicast, other_multicast, no_broadcast, other_vlan } = *filter.stats();
+        assert_eq!((too_short, other_unicast + other_multicast + no_broadcast + other_vlan), (0, refused));
+        assert_eq!(
+            no_broadcast,
+            if modes.contains(RxModes::NOBCAST) && !modes.contains(RxModes::PROMISC) { 5 } else { 0 }
+        );
+    }
 }
 
 #[test]
