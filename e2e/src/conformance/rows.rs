@@ -96,6 +96,26 @@ pub fn rows() -> Result<Vec<Row>, String> {
     parse(FILE)
 }
 
+/// The rows that a test shows: every id at the front of its own name, `n28_n29_no_offload...`, or all from one to another,
+/// `f1_to_f19_not_offered`.
+pub fn ids(test: &str) -> Vec<Id> {
+    let name = test.rsplit("::").next().unwrap_or(test);
+    let mut parts = name.split('_').peekable();
+    let mut ids: Vec<Id> = Vec::new();
+    while let Some(part) = parts.next() {
+        match (part.parse(), ids.last().copied()) {
+            (Ok(id), _) => ids.push(id),
+            (Err(_), Some(first)) if part == "to" => {
+                let last = parts.peek().and_then(|part| part.parse().ok());
+                ids.extend(last.into_iter().flat_map(|last| first.up_to(last)));
+                parts.next();
+            }
+            _ => break,
+        }
+    }
+    ids
+}
+
 fn parse(text: &str) -> Result<Vec<Row>, String> {
     let mut rows: Vec<Row> = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -167,6 +187,27 @@ mod tests {
         assert_eq!("n28".parse::<Id>().unwrap().to_string(), "N28");
         for wrong in ["", "n", "28", "n+1", "n01", "n0", "n256", "n2x", "x1"] {
             assert!(wrong.parse::<Id>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_leading_id_of_the_last_part_counts() {
+        let names = |test: &str| ids(test).iter().map(Id::to_string).collect::<Vec<_>>().join(" ");
+        for (test, expected) in [
+            ("room::tests::n28_n29_n100_never_shown", "N28 N29 N100"),
+            ("g1_x::y", ""),
+            ("s1_any_cut_of_p2", "S1"),
+            ("e2e_g1", ""),
+            ("src/lib.rs - g1_x (line 3)", ""),
+            ("plain", ""),
+            ("f1_to_f4_f7_absent", "F1 F2 F3 F4 F7"),
+            ("f1_to_f4", "F1 F2 F3 F4"),
+            ("g1_to_n2_x", "G1"),
+            ("g1_to_the_end", "G1"),
+            ("g1_to", "G1"),
+            ("g7", "G7"),
+        ] {
+            assert_eq!(names(test), expected, "{test}");
         }
     }
 }
