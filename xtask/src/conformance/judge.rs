@@ -1,28 +1,8 @@
 //! Which tests show which row, and what that says of the rows.
 
 use super::libtest::{State, Tested};
-use e2e::conformance::{Id, Level, Row};
+use e2e::conformance::{Id, Level, Row, ids};
 use std::fmt::Write as _;
-
-/// The rows that a test shows: every id at the front of its own name, `n28_n29_no_offload...`, or all from one to another,
-/// `f1_to_f19_not_offered`.
-pub(super) fn ids(test: &str) -> Vec<Id> {
-    let name = test.rsplit("::").next().unwrap_or(test);
-    let mut parts = name.split('_').peekable();
-    let mut ids: Vec<Id> = Vec::new();
-    while let Some(part) = parts.next() {
-        match (part.parse(), ids.last().copied()) {
-            (Ok(id), _) => ids.push(id),
-            (Err(_), Some(first)) if part == "to" => {
-                let last = parts.peek().and_then(|part| part.parse().ok());
-                ids.extend(last.into_iter().flat_map(|last| first.up_to(last)));
-                parts.next();
-            }
-            _ => break,
-        }
-    }
-    ids
-}
 
 /// What the tests say of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,27 +140,6 @@ mod tests {
 
     fn tested(name: &str, state: State) -> Tested {
         Tested { name: name.to_owned(), state }
-    }
-
-    #[test]
-    fn every_leading_id_of_the_last_part_counts() {
-        let names = |test: &str| ids(test).iter().map(Id::to_string).collect::<Vec<_>>().join(" ");
-        for (test, expected) in [
-            ("room::tests::n28_n29_n100_never_shown", "N28 N29 N100"),
-            ("g1_x::y", ""),
-            ("s1_any_cut_of_p2", "S1"),
-            ("e2e_g1", ""),
-            ("src/lib.rs - g1_x (line 3)", ""),
-            ("plain", ""),
-            ("f1_to_f4_f7_absent", "F1 F2 F3 F4 F7"),
-            ("f1_to_f4", "F1 F2 F3 F4"),
-            ("g1_to_n2_x", "G1"),
-            ("g1_to_the_end", "G1"),
-            ("g1_to", "G1"),
-            ("g7", "G7"),
-        ] {
-            assert_eq!(names(test), expected, "{test}");
-        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Builds the test programs and runs of each the tests that are named by a row.
 
-use super::judge;
 use super::libtest::{Reader, Tested};
 use crate::{Failure, interrupt};
+use e2e::conformance::ids;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -19,7 +19,7 @@ struct Program {
 pub(super) fn run(root: &Path) -> Result<Vec<Tested>, Failure> {
     let mut tests = Vec::new();
     for program in build(root)? {
-        let named: Vec<String> = program.list()?.into_iter().filter(|name| !judge::ids(name).is_empty()).collect();
+        let named: Vec<String> = program.list()?.into_iter().filter(|name| !ids(name).is_empty()).collect();
         if !named.is_empty() {
             tests.extend(program.run(&named)?);
         }

@@ -27,7 +27,8 @@ pub(super) const ALL: &[Step] = &[
 
 /// Test programs that boot guests or start other front ends. Named for the whole workspace, and not for their package alone: that would
 /// build many crates anew, with other features.
-const GUEST_TESTS: [&str; 7] = ["guests", "control", "coming_and_going", "dpdk", "dpdk_queues", "front", "load"];
+const GUEST_TESTS: [&str; 8] =
+    ["guests", "control", "coming_and_going", "conformance", "dpdk", "dpdk_queues", "front", "load"];
 
 fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
