@@ -25,6 +25,7 @@
 //! | [`guest`] | boot, result lines, deadline, nothing left behind |
 //! | [`front`] | front ends of our own that only send and receive frames, for measurements |
 //! | [`inprocess`] | the guest that is only a thread: our own driver side with a TCP/IP stack |
+//! | [`conformance`] | what VIRTIO asks of a net device, and cases for any vhost-user back end |
 //! | [`cost`] | memory, processor time and descriptors of a process |
 //! | [`daemon`] | the daemon under test |
 //! | [`dpdk`] | DPDK's test program as a front end |
@@ -32,6 +33,7 @@
 //! | [`netns`] | network namespace with a tap and the services in it |
 //! | [`load`] | loads on that tap, and what they cost |
 
+pub mod conformance;
 pub mod cost;
 pub mod daemon;
 pub mod dpdk;

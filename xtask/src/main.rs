@@ -1,5 +1,6 @@
-//! The commands of this repository: `cargo xtask demo`, `dpdk`, `fuzz`, `guests`, `rings`, `tap` and `test`.
+//! The commands of this repository: `cargo xtask conformance`, `demo`, `dpdk`, `fuzz`, `guests`, `rings`, `tap` and `test`.
 
+mod conformance;
 mod demo;
 mod dpdk;
 mod fuzz;
@@ -35,6 +36,8 @@ Examples:
   cargo xtask demo --guest in-process   no package needed at all
   cargo xtask demo --net tap            a real Linux stack behind a tap (root)
   cargo xtask test                      everything that continuous integration runs
+  cargo xtask conformance               each requirement of VIRTIO on a net device, and the tests that show it
+  cargo xtask conformance --socket S    what can be seen of that from outside, at any vhost-user back end
   cargo xtask rings --quick             the ring lab, a rough look: layouts and baselines side by side
   cargo xtask dpdk --quick              DPDK's own back end and ours behind the same front end, a rough look
   cargo xtask guests --quick            what one daemon costs with 1, 10 and 100 guests
@@ -89,6 +92,12 @@ enum Task {
     ///
     /// Installs what they need and says why. Ends with a summary; the exit code is 0 if nothing failed.
     Test,
+    /// Shows, for each requirement of VIRTIO 1.4 on a net device, the tests that are named by it and how they ended.
+    ///
+    /// Runs those tests only, without guests. The exit code is 0 if each MUST has a passing test and no failing one. With
+    /// --socket it is another's conformance that is looked at, as far as it shows from outside; more of it does if frames that
+    /// are sent come back, and with a control queue.
+    Conformance(conformance::Options),
     /// Fuzzes the rings against hostile peers, with libFuzzer and the address sanitizer.
     ///
     /// Installs what is missing and says why. Leaves what it learnt in fuzz/corpus, inputs that crash in fuzz/artifacts, the
@@ -158,6 +167,7 @@ fn main() -> ExitCode {
         Task::Guests(options) => guests::run(&options, Path::new(ROOT)),
         Task::RoundTrips(options) => round_trips::run(&options, Path::new(ROOT)),
         Task::Tap(options) => tap::run(&options, Path::new(ROOT)),
+        Task::Conformance(options) => conformance::run(&options, Path::new(ROOT)),
         Task::Test => test::run(Path::new(ROOT)),
         Task::Fuzz(options) => fuzz::run(&options, Path::new(ROOT)),
     });

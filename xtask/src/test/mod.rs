@@ -23,11 +23,11 @@ struct Done {
 /// Runs all steps.
 pub(crate) fn run(root: &Path) -> Result<(), Failure> {
     let begin = Instant::now();
-    let mut done = Vec::new();
+    let (mut done, mut tests) = (Vec::new(), Vec::new());
     for step in steps::ALL {
         println!("\n== {}: {}", step.name, step.about);
         let begun = Instant::now();
-        let outcome = (step.run)(root);
+        let outcome = (step.run)(root, &mut tests);
         if interrupt::requested() {
             netns::remove_orphans();
             return Err(Failure::Interrupted);

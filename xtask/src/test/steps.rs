@@ -1,7 +1,9 @@
 //! The steps, in the order of their price.
 
 use super::Outcome;
+use crate::conformance::{Judgement, Reader, Tested};
 use e2e::{Error, Kind, Workshop};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,7 +11,8 @@ use std::process::{Command, Stdio};
 pub(super) struct Step {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
-    pub(super) run: fn(&Path) -> Outcome,
+    /// In the repository's root, with the tests that the steps before have run.
+    pub(super) run: fn(&Path, &mut Vec<Tested>) -> Outcome,
 }
 
 pub(super) const ALL: &[Step] = &[
@@ -19,11 +22,13 @@ pub(super) const ALL: &[Step] = &[
     Step { name: "units", about: "unit, doc, model, loom and villain tests", run: units },
     Step { name: "doc", about: "documentation, warnings denied", run: doc },
     Step { name: "guests", about: "real guests on both host ends, what they command, and DPDK", run: guests },
+    Step { name: "rows", about: "each MUST of VIRTIO on a net device has a passing test among these", run: rows },
 ];
 
 /// Test programs that boot guests or start other front ends. Named for the whole workspace, and not for their package alone: that would
 /// build many crates anew, with other features.
-const GUEST_TESTS: [&str; 7] = ["guests", "control", "coming_and_going", "dpdk", "dpdk_queues", "front", "load"];
+const GUEST_TESTS: [&str; 8] =
+    ["guests", "control", "coming_and_going", "conformance", "dpdk", "dpdk_queues", "front", "load"];
 
 fn cargo(root: &Path, arguments: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -36,6 +41,31 @@ fn run(mut command: Command) -> Outcome {
         Ok(status) if status.success() => Outcome::Passed,
         Ok(status) => Outcome::Failed(status.to_string()),
         Err(e) => Outcome::Failed(format!("cannot start {}: {e}", command.get_program().to_string_lossy())),
+    }
+}
+
+/// Runs test programs, shows what they print, and notes how each test ended.
+fn run_tests(mut command: Command, tests: &mut Vec<Tested>) -> Outcome {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let failed = |e: std::io::Error| Outcome::Failed(format!("{program}: {e}"));
+    let mut child = match command.stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(e) => return failed(e),
+    };
+    let mut reader = Reader::default();
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line);
+            if reader.line(&line) {
+                println!("{line}");
+            }
+        }
+    }
+    tests.extend(reader.finish());
+    match child.wait() {
+        Ok(status) if status.success() => Outcome::Passed,
+        Ok(status) => Outcome::Failed(status.to_string()),
+        Err(e) => failed(e),
     }
 }
 
@@ -58,41 +88,41 @@ fn component(root: &Path, subcommand: &str, component: &str) -> Result<(), Outco
     Err(Outcome::Skipped(format!("the toolchain has no {component}, and `rustup component add {component}` failed")))
 }
 
-fn format(root: &Path) -> Outcome {
+fn format(root: &Path, _: &mut Vec<Tested>) -> Outcome {
     match component(root, "fmt", "rustfmt") {
         Ok(()) => run(cargo(root, &["fmt", "--all", "--check"])),
         Err(skipped) => skipped,
     }
 }
 
-fn deny(root: &Path) -> Outcome {
+fn deny(root: &Path, _: &mut Vec<Tested>) -> Outcome {
     if !quietly(cargo(root, &["deny", "--version"])) {
         return Outcome::Skipped("cargo-deny is not installed".to_owned());
     }
     run(cargo(root, &["deny", "check"]))
 }
 
-fn clippy(root: &Path) -> Outcome {
+fn clippy(root: &Path, _: &mut Vec<Tested>) -> Outcome {
     match component(root, "clippy", "clippy") {
         Ok(()) => run(cargo(root, &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         Err(skipped) => skipped,
     }
 }
 
-fn units(root: &Path) -> Outcome {
-    let mut test = cargo(root, &["test", "--workspace", "--no-fail-fast"]);
+fn units(root: &Path, tests: &mut Vec<Tested>) -> Outcome {
+    let mut test = cargo(root, &["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
     // Guests have a step of their own.
     test.env_remove("VNET_GUEST_TESTS");
-    run(test)
+    run_tests(test, tests)
 }
 
-fn doc(root: &Path) -> Outcome {
+fn doc(root: &Path, _: &mut Vec<Tested>) -> Outcome {
     let mut doc = cargo(root, &["doc", "--quiet", "--workspace", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     run(doc)
 }
 
-fn guests(root: &Path) -> Outcome {
+fn guests(root: &Path, tests: &mut Vec<Tested>) -> Outcome {
     let prepared = Workshop::of_repository().and_then(|shop| {
         let mut say = |line: &str| println!("{line}");
         shop.prepare_tap(&mut say)?;
@@ -109,5 +139,20 @@ fn guests(root: &Path) -> Outcome {
     }
     // One at a time: figures are for a machine that does nothing else.
     test.args(["--", "--test-threads=1", "--nocapture"]).env("VNET_GUEST_TESTS", "1");
-    run(test)
+    run_tests(test, tests)
+}
+
+#[expect(clippy::ptr_arg, reason = "as every step")]
+fn rows(_: &Path, tests: &mut Vec<Tested>) -> Outcome {
+    let rows = match e2e::conformance::rows() {
+        Ok(rows) => rows,
+        Err(e) => return Outcome::Failed(e),
+    };
+    let judged = Judgement::new(&rows, tests);
+    print!("{}", judged.summary());
+    if judged.is_good() {
+        Outcome::Passed
+    } else {
+        Outcome::Failed("a MUST without a passing test, or a test that names no row: see above".to_owned())
+    }
 }
