@@ -8,7 +8,7 @@ use virtio_ring::{Chains, DeviceRing, DriverRing, Token};
 use crate::lab::layouts::{packed, split};
 use crate::lab::{Buffer, DeviceSide, DriverSide, Layout, Poster, Setup};
 use crate::ours::{self, Sum};
-use crate::{Arena, BUFFER_LEN, bare, peer, pumps};
+use crate::{Arena, BUFFER_LEN, bare, filters, peer, pumps};
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ const OTHERS: [Case; 2] = [
 
 /// The table.
 pub fn cases() -> impl Iterator<Item = Case> {
-    RINGS.into_iter().flatten().chain(OTHERS).chain(pumps::cases())
+    RINGS.into_iter().flatten().chain(OTHERS).chain(filters::cases()).chain(pumps::cases())
 }
 
 /// Driver, device, poster.

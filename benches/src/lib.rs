@@ -17,6 +17,7 @@ mod arena;
 pub mod bare;
 pub mod cases;
 pub mod cores;
+mod filters;
 pub mod lab;
 pub mod ours;
 pub mod peer;
