@@ -45,9 +45,9 @@ pub enum RxDecision {
     Mode,
     /// It has no whole Ethernet header: not delivered.
     TooShort,
-    /// It is for another station: not delivered.
+    /// It is for another station, or the guest wants no unicast: not delivered.
     OtherUnicast,
-    /// It is for a group that the guest did not join: not delivered.
+    /// It is for a group that the guest did not join, or the guest wants none: not delivered.
     OtherMulticast,
     /// It is for everybody, and the guest does not want that: not delivered.
     NoBroadcast,
@@ -103,8 +103,12 @@ pub struct RxRules {
     // What the modes come to.
     unicast: Kind,
     multicast: Kind,
-    broadcast: bool,
-    /// The own address is wanted, and no VLAN has to be looked at.
+    broadcast: Kind,
+    /// Frames are looked at for their VLAN: those are limited, and not everything is wanted.
+    by_vlan: bool,
+    /// The own address is wanted, of some VLAN.
+    own_wanted: bool,
+    /// It is, and of every VLAN.
     own_passes: bool,
 }
 
@@ -133,7 +137,9 @@ impl RxRules {
             vlans: None,
             unicast: Kind::Named,
             multicast: Kind::All,
-            broadcast: true,
+            broadcast: Kind::All,
+            by_vlan: false,
+            own_wanted: true,
             own_passes: true,
         }
     }
@@ -159,8 +165,9 @@ impl RxRules {
     }
 
     /// Sets the own address (`VIRTIO_NET_CTRL_MAC_ADDR_SET`).
-    pub const fn set_own(&mut self, own: MacAddr) {
+    pub fn set_own(&mut self, own: MacAddr) {
         self.own = own.to_word();
+        self.refresh();
     }
 
     /// The modes that are on.
@@ -175,19 +182,20 @@ impl RxRules {
         self.refresh();
     }
 
-    /// Replaces both tables (`VIRTIO_NET_CTRL_MAC_TABLE_SET`). Of each, if it has more addresses than the limit, all that it
-    /// could have is received from then on.
+    /// Replaces both tables (`VIRTIO_NET_CTRL_MAC_TABLE_SET`). If there are more addresses of one kind than its limit, all of that
+    /// kind are received from then on.
     ///
-    /// An address counts for what it is, in whichever table it comes.
+    /// An address counts for what it is, in whichever table it comes, and as often as it comes.
     pub fn set_tables(&mut self, unicast: &[MacAddr], multicast: &[MacAddr]) {
-        self.all_unicast = unicast.len() > self.limits.unicast;
-        self.all_multicast = multicast.len() > self.limits.multicast;
-        let kept = [(unicast, self.all_unicast), (multicast, self.all_multicast)];
-        let words: Vec<u64> =
-            kept.iter().filter(|(_, all)| !all).flat_map(|(table, _)| table.iter()).map(|mac| mac.to_word()).collect();
+        let named = || unicast.iter().chain(multicast);
+        let groups = named().filter(|mac| mac.is_multicast()).count();
+        self.all_unicast = named().count().saturating_sub(groups) > self.limits.unicast;
+        self.all_multicast = groups > self.limits.multicast;
+        let all = |mac: &MacAddr| if mac.is_multicast() { self.all_multicast } else { self.all_unicast };
+        let words: Vec<u64> = named().filter(|mac| !all(mac)).map(|mac| mac.to_word()).collect();
         match MacTable::build(&words, self.seed) {
             Some(table) => self.named = table,
-            // Made up to share one place, whatever the hash: the driver gets more than it named.
+            // Made up to share one line, whatever the hash: the driver gets more than it named.
             None => (self.named, self.all_unicast, self.all_multicast) = (MacTable::empty(), true, true),
         }
         self.refresh();
@@ -196,10 +204,9 @@ impl RxRules {
     /// Sets everything but the VLANs as it was saved elsewhere: own address, modes, the addresses of both tables, and
     /// whether they were too many, unicast and multicast.
     pub fn restore(&mut self, own: MacAddr, modes: RxModes, addresses: &[MacAddr], overflows: (bool, bool)) {
-        let (multicast, unicast): (Vec<_>, Vec<_>) = addresses.iter().partition(|mac| mac.is_multicast());
         self.set_own(own);
         self.modes = modes;
-        self.set_tables(&unicast, &multicast);
+        self.set_tables(addresses, &[]);
         self.all_unicast |= overflows.0;
         self.all_multicast |= overflows.1;
         self.refresh();
@@ -239,15 +246,17 @@ impl RxRules {
     /// What the modes come to, so that no frame has to ask for each.
     fn refresh(&mut self) {
         let on = |mode| self.modes.contains(mode);
-        let kind = |none, all| match (none, all) {
-            (true, _) => Kind::None,
-            (false, true) => Kind::All,
-            (false, false) => Kind::Named,
+        let kind = |none, all| match (on(RxModes::PROMISC), none, all) {
+            (false, true, _) => Kind::None,
+            (true, _, _) | (_, _, true) => Kind::All,
+            (false, false, false) => Kind::Named,
         };
         self.unicast = kind(on(RxModes::NOUNI), on(RxModes::ALLUNI) || self.all_unicast);
         self.multicast = kind(on(RxModes::NOMULTI), on(RxModes::ALLMULTI) || self.all_multicast);
-        self.broadcast = !on(RxModes::NOBCAST);
-        self.own_passes = on(RxModes::PROMISC) || (!on(RxModes::NOUNI) && self.vlans.is_none());
+        self.broadcast = kind(on(RxModes::NOBCAST), true);
+        self.by_vlan = self.vlans.is_some() && !on(RxModes::PROMISC);
+        self.own_wanted = self.kind(self.own) != Kind::None;
+        self.own_passes = self.own_wanted && !self.by_vlan;
     }
 
     /// True if the guest is to have the frame, by its first bytes: 22 are enough.
@@ -259,40 +268,50 @@ impl RxRules {
         if dst == self.own && self.own_passes {
             return true;
         }
-        self.accepts_other(dst, head)
+        self.accepts_more(dst, head)
     }
 
-    fn accepts_other(&self, dst: u64, head: &[u8]) -> bool {
-        if self.modes.contains(RxModes::PROMISC) {
-            return true;
+    fn accepts_more(&self, dst: u64, head: &[u8]) -> bool {
+        self.wants(dst) && (!self.by_vlan || self.accepts_vlan(head))
+    }
+
+    /// True if frames to this address are wanted, of some VLAN.
+    #[inline]
+    fn wants(&self, dst: u64) -> bool {
+        if dst == self.own {
+            return self.own_wanted;
         }
-        let kind = if dst & 1 == 0 { self.unicast } else { self.multicast };
-        let wanted = if dst == ADDR_MASK {
+        match self.kind(dst) {
+            Kind::Named => self.named.contains(dst),
+            kind => kind == Kind::All,
+        }
+    }
+
+    /// What becomes of the frames to addresses like this one.
+    #[inline]
+    fn kind(&self, dst: u64) -> Kind {
+        if dst & 1 == 0 {
+            self.unicast
+        } else if dst == ADDR_MASK {
             self.broadcast
         } else {
-            match kind {
-                Kind::All => true,
-                Kind::None => false,
-                Kind::Named => self.named.contains(dst) || dst == self.own,
-            }
-        };
-        wanted && self.accepts_vlan(head)
+            self.multicast
+        }
     }
 
     /// True if the frame has no tag, or that of a VLAN that the guest named. The outer tag counts. A tag for priority
     /// alone has id 0, and that is one of the VLANs of Linux: its driver names it.
     #[inline]
     fn accepts_vlan(&self, head: &[u8]) -> bool {
-        let Some(vlans) = &self.vlans else { return true };
-        match head.get(ETHER_LEN.wrapping_sub(2)..) {
-            Some([t0, t1, rest @ ..]) => match u16::from_be_bytes([*t0, *t1]) {
-                ethertype::VLAN | ethertype::SERVICE_VLAN => match rest {
-                    [c0, c1, ..] => vlans.contains(u16::from_be_bytes([*c0, *c1]) & 0xfff),
-                    _ => false,
-                },
-                _ => true,
-            },
-            _ => false,
+        const TAGGED: usize = ETHER_LEN + 2;
+        let tagged = |t0, t1| matches!(u16::from_be_bytes([t0, t1]), ethertype::VLAN | ethertype::SERVICE_VLAN);
+        match head.first_chunk::<TAGGED>() {
+            Some([.., t0, t1, c0, c1]) => {
+                let id = u16::from_be_bytes([*c0, *c1]) & 0xfff;
+                !tagged(*t0, *t1) || self.vlans.as_ref().is_none_or(|vlans| vlans.contains(id))
+            }
+            // A tag that is cut off is of no VLAN.
+            None => head.first_chunk::<ETHER_LEN>().is_some_and(|[.., t0, t1]| !tagged(*t0, *t1)),
         }
     }
 
@@ -309,16 +328,11 @@ impl RxRules {
                 _ => RxDecision::Unicast,
             };
         }
-        let (kind, other) = match dst {
-            ADDR_MASK if !self.broadcast => return RxDecision::NoBroadcast,
-            ADDR_MASK => return RxDecision::OtherVlan,
-            dst if dst & 1 == 1 => (self.multicast, RxDecision::OtherMulticast),
-            _ => (self.unicast, RxDecision::OtherUnicast),
-        };
-        match kind {
-            Kind::All => RxDecision::OtherVlan,
-            Kind::Named if self.named.contains(dst) || dst == self.own => RxDecision::OtherVlan,
-            Kind::None | Kind::Named => other,
+        match dst {
+            dst if self.wants(dst) => RxDecision::OtherVlan,
+            ADDR_MASK => RxDecision::NoBroadcast,
+            dst if dst & 1 == 1 => RxDecision::OtherMulticast,
+            _ => RxDecision::OtherUnicast,
         }
     }
 }
