@@ -49,11 +49,16 @@ fn v4(source: Ipv4Addr, protocol: u8, fragment: u16, options: usize, payload: &[
 }
 
 fn udp(from: u16, to: u16) -> Vec<u8> {
-    [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0, 8, 0, 0]].concat()
+    datagram(from, to, &[])
+}
+
+fn datagram(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
+    [&from.to_be_bytes()[..], &to.to_be_bytes(), &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], payload].concat()
 }
 
 fn v6(source: Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0, 0, 0, protocol, 255];
+    packet[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
     packet.extend(source.octets());
     packet.extend("ff02::1".parse::<Ipv6Addr>().unwrap().octets());
     packet.extend(payload);
@@ -109,18 +114,21 @@ fn ipv4_leaves_from_the_guests_addresses_only() {
 fn a_guest_asks_for_an_address_and_gives_none() {
     assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0, 0, &udp(68, 67))), None);
     assert_eq!(verdict(0x0800, &v4(V4, 17, 0, 0, &udp(68, 67))), None, "renewal");
-    for (from, to) in [(67, 68), (67, 67), (67, 1000)] {
+    // What goes to a client is a server's, from whatever port: many clients do not look at it.
+    for (from, to) in [(67, 68), (67, 67), (67, 1000), (1067, 68), (68, 68)] {
         for source in [NONE4, V4, Ipv4Addr::new(10, 0, 0, 1)] {
             assert_eq!(verdict(0x0800, &v4(source, 17, 0, 0, &udp(from, to))), Some(R::Dhcp));
         }
     }
-    assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0, 0, &udp(68, 68))), Some(R::ForeignIp));
+    assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0, 0, &udp(68, 66))), Some(R::ForeignIp));
     assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0x2000, 0, &udp(68, 67))), Some(R::ForeignIp), "in pieces");
     assert_eq!(verdict(0x0800, &v4(V4, 17, 0x2000, 0, &udp(67, 68))), Some(R::Dhcp), "the first piece shows it");
     assert_eq!(verdict(0x0800, &v4(V4, 17, 0x2000, 0, &[0, 67, 0])), Some(R::Fragment), "hidden behind a cut");
     assert_eq!(verdict(0x0800, &v4(V4, 17, 1, 0, &[0; 8])), Some(R::Fragment), "written over later (RFC 1858)");
     assert_eq!(verdict(0x86dd, &v6(local(), 17, &udp(546, 547))), None);
-    assert_eq!(verdict(0x86dd, &v6(local(), 17, &udp(547, 546))), Some(R::Dhcp));
+    for (from, to) in [(547, 546), (547, 547), (1547, 546), (546, 546)] {
+        assert_eq!(verdict(0x86dd, &v6(local(), 17, &udp(from, to))), Some(R::Dhcp), "{from} {to}");
+    }
 }
 
 #[test]
@@ -202,6 +210,9 @@ fn neighbour_discovery_speaks_for_the_guest_alone() {
         (NONE6, nd(136, Some(local()), &[(2, OWN)]), Some(R::Neighbour)),
         // Joining a group without an address.
         (NONE6, nd(143, None, &[]), None),
+        (NONE6, nd(131, Some(foreign), &[]), None),
+        (NONE6, nd(132, Some(foreign), &[]), None),
+        (NONE6, nd(130, Some(foreign), &[]), Some(R::ForeignIp)),
         (NONE6, nd(128, None, &[]), Some(R::ForeignIp)),
     ];
     for (source, message, expected) in &table {
@@ -225,6 +236,38 @@ fn neighbour_discovery_speaks_for_the_guest_alone() {
     let mut endless = nd(135, Some(local()), &[]);
     endless.extend([1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(verdict(0x86dd, &v6(local(), 58, &endless)), Some(R::Neighbour), "an option of no length");
+}
+
+/// A receiver goes by the length that the packet says, so what is looked at is that, and all of it.
+#[test]
+fn neighbour_discovery_is_as_long_as_its_packet_says_and_lies_in_the_head() {
+    let said = |len: u16, message: &[u8]| {
+        let mut packet = v6(local(), 58, message);
+        packet[4..6].copy_from_slice(&len.to_be_bytes());
+        verdict(0x86dd, &packet)
+    };
+    let solicitation = nd(135, Some(given6()), &[(1, OWN)]);
+    assert_eq!(said(32, &solicitation), None);
+    // Bytes behind the packet, as a short frame is filled up with, are no options.
+    for filling in 1..30 {
+        assert_eq!(said(32, &[&solicitation[..], &vec![0; filling]].concat()), None, "{filling}");
+        assert_eq!(said(24, &[&solicitation[..24], &vec![1; filling]].concat()), None, "{filling}");
+    }
+    // Options that the head does not have, and lengths that end inside of something.
+    for len in (0..24).chain(25..32).chain([33, 40, 48, 1000, u16::MAX]) {
+        assert_eq!(said(len, &solicitation), Some(R::Neighbour), "{len}");
+    }
+    // An option of another kind that ends just where the head does, with more behind it.
+    let whole = nd(135, Some(given6()), &[(14, OTHER), (1, OTHER)]);
+    assert_eq!(said(40, &whole[..32]), Some(R::Neighbour));
+    assert_eq!(said(40, &whole), Some(R::Neighbour));
+    // Behind an extension header, which counts.
+    let routed = |len: u16| {
+        let mut packet = v6(local(), 0, &[&[58, 0, 5, 2, 0, 0, 1, 0][..], &solicitation].concat());
+        packet[4..6].copy_from_slice(&len.to_be_bytes());
+        verdict(0x86dd, &packet)
+    };
+    assert_eq!((routed(40), routed(41), routed(7)), (None, Some(R::Neighbour), Some(R::Neighbour)));
 }
 
 #[test]
@@ -254,7 +297,7 @@ fn ack(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     message[236..].copy_from_slice(&[99, 130, 83, 99]);
     message.extend([53, 1, 5, 0, 51, 4, 0, 0, 14, 16, 54, 4, 10, 0, 0, 1, 255]);
     change(&mut message);
-    frame(0, 0x0800, &v4(Ipv4Addr::new(10, 0, 0, 1), 17, 0, 0, &[udp(67, 68), message].concat()))
+    frame(0, 0x0800, &v4(Ipv4Addr::new(10, 0, 0, 1), 17, 0, 0, &datagram(67, 68, &message)))
 }
 
 #[test]
@@ -265,6 +308,14 @@ fn an_acknowledgement_teaches_an_address_and_nothing_else_does() {
     assert_eq!(learn(&good, OTHER), None);
     for len in 0..good.len() {
         assert_eq!(learn(&good[..len], OWN), None, "cut to {len}");
+    }
+    // The datagram's length counts: what fills up the frame behind it does not, and options that it does not have are none.
+    assert_eq!(learn(&[&good[..], &[53, 1, 6]].concat(), OWN), learn(&good, OWN));
+    let said = u16::from_be_bytes([good[38], good[39]]);
+    for len in (0..said).chain([said + 1, u16::MAX]) {
+        let mut other = good.clone();
+        other[38..40].copy_from_slice(&len.to_be_bytes());
+        assert_eq!(learn(&other, OWN), None, "a datagram of {len}");
     }
     let forever = ack(|m| m[246..250].fill(0xff));
     assert_eq!(learn(&forever, OWN), Some(DhcpAck { address: V4, seconds: None }));

@@ -29,14 +29,21 @@ const END: u8 = 255;
 /// True if the frame with this head may be one that [`learn`] learns something from: UDP from a server's port to a client's.
 #[must_use]
 pub fn may_teach(head: &[u8]) -> bool {
-    message(head).is_some()
+    datagram(head).is_some()
 }
 
 /// The address that this frame, on its way to the guest with the MAC address `own`, gives to it. `None` for every other frame,
 /// for one that is cut off, and for a message that breaks a rule.
+///
+/// Nothing tells a server from somebody who claims to be one: who can send to the guest from port 67 can give it an address. The
+/// network has to keep those out, as this crate keeps a guest from being one. The address itself is among the first 128 bytes of
+/// the frame; where the rest is read from memory that the guest can write, it can make an acknowledgement of an offer, or its
+/// lease longer, but no other address.
 #[must_use]
 pub fn learn(frame: &[u8], own: MacAddr) -> Option<DhcpAck> {
-    let (fixed, mut options) = message(frame)?.split_first_chunk::<FIXED>()?;
+    let (len, message) = datagram(frame)?;
+    // What fills up the frame behind the datagram is not the message's.
+    let (fixed, mut options) = message.get(..len)?.split_first_chunk::<FIXED>()?;
     let [op, 1, 6, ..] = fixed else { return None };
     let mac = fixed.get(28..34)?.first_chunk()?;
     if *op != BOOTREPLY || MacAddr(*mac) != own || *fixed.last_chunk::<4>()? != COOKIE {
@@ -71,8 +78,8 @@ pub fn learn(frame: &[u8], own: MacAddr) -> Option<DhcpAck> {
     (kind == Some(ACK) && usable).then_some(DhcpAck { address, seconds: (!forever).then_some(seconds) })
 }
 
-/// What is behind the UDP header of a packet from a server to a client, as far as it is there.
-fn message(frame: &[u8]) -> Option<&[u8]> {
+/// What is behind the UDP header of a packet from a server to a client, as far as it is there, and how long it is.
+fn datagram(frame: &[u8]) -> Option<(usize, &[u8])> {
     let head = FrameHead::parse(frame)?;
     let packet = frame.get(head.l3..)?;
     let fixed = packet.first_chunk::<20>()?;
@@ -82,6 +89,6 @@ fn message(frame: &[u8]) -> Option<&[u8]> {
         return None;
     }
     let (udp, message) = packet.get(len..)?.split_first_chunk::<8>()?;
-    let [0, 67, 0, 68, ..] = udp else { return None };
-    Some(message)
+    let [0, 67, 0, 68, l0, l1, ..] = *udp else { return None };
+    Some((usize::from(u16::from_be_bytes([l0, l1])).checked_sub(8)?, message))
 }

@@ -21,6 +21,7 @@ const MAX_EXTENSIONS: usize = 8;
 /// Ports of DHCP: server and client, and those of DHCPv6.
 const BOOTPS: u16 = 67;
 const BOOTPC: u16 = 68;
+const DHCPV6_CLIENT: u16 = 546;
 const DHCPV6_SERVER: u16 = 547;
 
 /// Why a frame from the guest with the MAC address `own` must not leave.
@@ -69,7 +70,8 @@ fn v4(packet: &[u8], sources: &IpSources) -> Result<(), R> {
         return Err(if fragment == 0 { R::Unreadable } else { R::Fragment });
     };
     let (from, to) = (u16::from_be_bytes([*s0, *s1]), u16::from_be_bytes([*d0, *d1]));
-    if from == BOOTPS {
+    // Many clients take an answer from any port: what goes to theirs is a server's as well.
+    if from == BOOTPS || to == BOOTPC {
         return Err(R::Dhcp);
     }
     // A guest without an address asks for one.
@@ -78,7 +80,7 @@ fn v4(packet: &[u8], sources: &IpSources) -> Result<(), R> {
 }
 
 fn v6(packet: &[u8], own: MacAddr, sources: &IpSources) -> Result<(), R> {
-    let (fixed, mut rest) = packet.split_first_chunk::<40>().ok_or(R::Unreadable)?;
+    let (fixed, payload) = packet.split_first_chunk::<40>().ok_or(R::Unreadable)?;
     let (_, source) = fixed.split_first_chunk::<8>().ok_or(R::Unreadable)?;
     let source = Ipv6Addr::from(*source.first_chunk::<16>().ok_or(R::Unreadable)?);
     if fixed[0] >> 4 != 6 {
@@ -90,6 +92,7 @@ fn v6(packet: &[u8], own: MacAddr, sources: &IpSources) -> Result<(), R> {
     }
     let mut protocol = fixed[6];
     let mut cut = false;
+    let mut rest = payload;
     for _ in 0..MAX_EXTENSIONS {
         let [next, units, ..] = *rest else { break };
         let len = match protocol {
@@ -110,11 +113,19 @@ fn v6(packet: &[u8], own: MacAddr, sources: &IpSources) -> Result<(), R> {
         rest = rest.get(len..).ok_or(if cut { R::Fragment } else { R::Unreadable })?;
     }
     match protocol {
-        ICMPV6 => icmp_v6(rest, known, cut, own, sources),
+        ICMPV6 if cut => cut_icmp_v6(rest, known),
+        ICMPV6 => {
+            let headers = payload.len().saturating_sub(rest.len());
+            let len = usize::from(u16::from_be_bytes([fixed[4], fixed[5]])).checked_sub(headers);
+            // None: the packet says that it ends elsewhere than in the head.
+            icmp_v6(rest, len.and_then(|len| rest.get(..len)), known, own, sources)
+        }
         _ if !known => Err(R::ForeignIp),
         UDP => match *rest {
-            [s0, s1, _, _, ..] if u16::from_be_bytes([s0, s1]) == DHCPV6_SERVER => Err(R::Dhcp),
-            [_, _, _, _, ..] => Ok(()),
+            [s0, s1, d0, d1, ..] => match (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])) {
+                (DHCPV6_SERVER, _) | (_, DHCPV6_CLIENT) => Err(R::Dhcp),
+                _ => Ok(()),
+            },
             _ => Err(if cut { R::Fragment } else { R::Unreadable }),
         },
         HOP_BY_HOP | ROUTING | DESTINATION | FRAGMENT | AUTHENTICATION => Err(R::Unreadable),
@@ -122,28 +133,27 @@ fn v6(packet: &[u8], own: MacAddr, sources: &IpSources) -> Result<(), R> {
     }
 }
 
-/// RFC 4861, 4.1 to 4.5, and RFC 6980: neighbour discovery is never cut. `known`: the source is the guest's, else it is the
-/// unspecified address.
-fn icmp_v6(message: &[u8], known: bool, cut: bool, own: MacAddr, sources: &IpSources) -> Result<(), R> {
-    const ROUTER_SOLICITATION: u8 = 133;
-    const ROUTER_ADVERTISEMENT: u8 = 134;
-    const SOLICITATION: u8 = 135;
-    const ADVERTISEMENT: u8 = 136;
-    const REDIRECT: u8 = 137;
-    const LISTENER_REPORT_2: u8 = 143;
-    let kind = *message.first().ok_or(if cut { R::Fragment } else { R::Unreadable })?;
+const LISTENER_REPORT: u8 = 131;
+const LISTENER_DONE: u8 = 132;
+const ROUTER_SOLICITATION: u8 = 133;
+const ROUTER_ADVERTISEMENT: u8 = 134;
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+const REDIRECT: u8 = 137;
+const LISTENER_REPORT_2: u8 = 143;
+
+/// RFC 4861, 4.1 to 4.5. `head` is what is there of the message; `whole` is the message, if all of it is there. `known`: the
+/// source is the guest's, else it is the unspecified address.
+fn icmp_v6(head: &[u8], whole: Option<&[u8]>, known: bool, own: MacAddr, sources: &IpSources) -> Result<(), R> {
+    let kind = *head.first().ok_or(R::Unreadable)?;
     let (fixed, option) = match kind {
         ROUTER_ADVERTISEMENT | REDIRECT => return Err(R::Neighbour),
         ROUTER_SOLICITATION => (8, 1),
         SOLICITATION => (24, 1),
         ADVERTISEMENT => (24, 2),
-        // A host without an address joins the group of the one that it is going to ask for (RFC 3590).
-        LISTENER_REPORT_2 => return Ok(()),
-        _ => return if known { Ok(()) } else { Err(R::ForeignIp) },
+        _ => return other_icmp_v6(kind, known),
     };
-    if cut {
-        return Err(R::Fragment);
-    }
+    let message = whole.ok_or(R::Neighbour)?;
     if kind == ADVERTISEMENT {
         let target = message.get(8..).and_then(<[u8]>::first_chunk::<16>).ok_or(R::Neighbour)?;
         if !known || !sources.has_v6(&Ipv6Addr::from(*target)) {
@@ -151,6 +161,21 @@ fn icmp_v6(message: &[u8], known: bool, cut: bool, own: MacAddr, sources: &IpSou
         }
     }
     link_layer(message.get(fixed..).ok_or(R::Neighbour)?, option, known, own)
+}
+
+/// The first fragment of a message. Neighbour discovery is never cut (RFC 6980).
+fn cut_icmp_v6(head: &[u8], known: bool) -> Result<(), R> {
+    match *head.first().ok_or(R::Fragment)? {
+        ROUTER_ADVERTISEMENT | REDIRECT => Err(R::Neighbour),
+        ROUTER_SOLICITATION | SOLICITATION | ADVERTISEMENT => Err(R::Fragment),
+        kind => other_icmp_v6(kind, known),
+    }
+}
+
+/// A host without an address joins and leaves the group of the one that it is going to ask for (RFC 3590).
+fn other_icmp_v6(kind: u8, known: bool) -> Result<(), R> {
+    let joins = matches!(kind, LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_2);
+    if known || joins { Ok(()) } else { Err(R::ForeignIp) }
 }
 
 /// The link-layer address among the options is the guest's, if there is one; who has no address yet says none.
