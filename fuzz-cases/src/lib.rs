@@ -1,6 +1,6 @@
 //! What the fuzz targets do, as ordinary functions of bytes.
 //!
-//! Each target is a session of one side of a ring against a peer that the bytes script. `fuzz/` runs them under libFuzzer
+//! Each target is a session of one side of a ring, or of the net device, against a peer that the bytes script. `fuzz/` runs them under libFuzzer
 //! (`cargo xtask fuzz`); the tests of this crate replay seeds, regressions and the corpus.
 //!
 //! What they look for, whatever the bytes are: a panic; a word that is read twice for one use, or not at all; a chain
@@ -24,6 +24,7 @@ mod device;
 mod driver;
 mod input;
 mod model;
+mod net;
 mod restore;
 #[cfg(test)]
 mod sabotage;
@@ -58,7 +59,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "split_device", about: "a split device against a hostile driver", run: split_device },
     Target { name: "packed_device", about: "a packed device against a hostile driver", run: packed_device },
     Target { name: "split_driver", about: "a split driver against a hostile device", run: split_driver },
@@ -71,6 +72,12 @@ pub const TARGETS: [Target; 8] = [
     },
     Target { name: "agree", about: "the same good chains through both formats", run: agree },
     Target { name: "bursts", about: "loops over a burst, resets and kept chains on a hostile ring", run: bursts },
+    Target { name: "transmit", about: "transmit headers and frames of any content and framing", run: transmit },
+    Target { name: "receive", about: "frames and host ends' headers into buffers of any sizes", run: receive },
+    Target { name: "control", about: "commands of any content and framing", run: control },
+    Target { name: "filters", about: "receive rules against a model, source checks, DHCP", run: filters },
+    Target { name: "state", about: "device states that were changed, parsed and restored", run: state },
+    Target { name: "session", about: "vhost-user messages with descriptors attached", run: session },
 ];
 
 /// A split device against a hostile driver.
@@ -117,6 +124,36 @@ pub fn bursts(data: &[u8]) -> Tally {
 /// The same script of good chains through both formats.
 pub fn agree(data: &[u8]) -> Tally {
     agree::run(data, agree::ours)
+}
+
+/// Transmit headers and frames of any content, in chains of any framing.
+pub fn transmit(data: &[u8]) -> Tally {
+    net::transmit::run(data)
+}
+
+/// Frames, and what a host end says of them, into receive buffers of any sizes.
+pub fn receive(data: &[u8]) -> Tally {
+    net::receive::run(data)
+}
+
+/// Commands of any content and framing.
+pub fn control(data: &[u8]) -> Tally {
+    net::control::run(data)
+}
+
+/// Receive rules against a model, and what a guest sends against the source checks.
+pub fn filters(data: &[u8]) -> Tally {
+    net::filters::run(data)
+}
+
+/// States that somebody changed.
+pub fn state(data: &[u8]) -> Tally {
+    net::state::run(data)
+}
+
+/// vhost-user messages with descriptors attached.
+pub fn session(data: &[u8]) -> Tally {
+    net::session::run(data)
 }
 
 /// Format, script and tricks, at least one.

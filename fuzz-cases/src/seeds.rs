@@ -69,6 +69,25 @@ pub fn all() -> Vec<Seed> {
     all.extend(evils());
     all.extend(agreements());
     all.extend(bursts());
+    all.extend(net());
+    all
+}
+
+/// Scripts for the net device: numbers that a small generator makes, as there is no session to spell out. What a script is
+/// worth is said by its tally.
+fn net() -> Vec<Seed> {
+    let mut all = Vec::new();
+    for target in ["transmit", "receive", "control", "filters", "state", "session"] {
+        for (name, first) in [("first", 11_u64), ("second", 22), ("third", 33)] {
+            let mut state = first;
+            let bytes = (0..100).flat_map(|_| {
+                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let word = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                (word ^ word >> 27).to_le_bytes()
+            });
+            all.push(Seed { target, name, bytes: bytes.collect() });
+        }
+    }
     all
 }
 
