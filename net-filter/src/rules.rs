@@ -45,9 +45,9 @@ pub enum RxDecision {
     Mode,
     /// It has no whole Ethernet header: not delivered.
     TooShort,
-    /// It is for another station: not delivered.
+    /// It is for another station, or the guest wants no unicast: not delivered.
     OtherUnicast,
-    /// It is for a group that the guest did not join: not delivered.
+    /// It is for a group that the guest did not join, or the guest wants none: not delivered.
     OtherMulticast,
     /// It is for everybody, and the guest does not want that: not delivered.
     NoBroadcast,
@@ -187,16 +187,17 @@ impl RxRules {
         self.refresh();
     }
 
-    /// Replaces both tables (`VIRTIO_NET_CTRL_MAC_TABLE_SET`). Of each, if it has more addresses than the limit, all that it
-    /// could have is received from then on.
+    /// Replaces both tables (`VIRTIO_NET_CTRL_MAC_TABLE_SET`). If there are more addresses of one kind than its limit, all of that
+    /// kind are received from then on.
     ///
-    /// An address counts for what it is, in whichever table it comes.
+    /// An address counts for what it is, in whichever table it comes, and as often as it comes.
     pub fn set_tables(&mut self, unicast: &[MacAddr], multicast: &[MacAddr]) {
-        self.all_unicast = unicast.len() > self.limits.unicast;
-        self.all_multicast = multicast.len() > self.limits.multicast;
-        let kept = [(unicast, self.all_unicast), (multicast, self.all_multicast)];
-        let words: Vec<u64> =
-            kept.iter().filter(|(_, all)| !all).flat_map(|(table, _)| table.iter()).map(|mac| mac.to_word()).collect();
+        let named = || unicast.iter().chain(multicast);
+        let groups = named().filter(|mac| mac.is_multicast()).count();
+        self.all_unicast = named().count().saturating_sub(groups) > self.limits.unicast;
+        self.all_multicast = groups > self.limits.multicast;
+        let all = |mac: &MacAddr| if mac.is_multicast() { self.all_multicast } else { self.all_unicast };
+        let words: Vec<u64> = named().filter(|mac| !all(mac)).map(|mac| mac.to_word()).collect();
         match MacTable::build(&words, self.seed) {
             Some(table) => self.named = table,
             // Made up to share one place, whatever the hash: the driver gets more than it named.
@@ -208,10 +209,9 @@ impl RxRules {
     /// Sets everything but the VLANs as it was saved elsewhere: own address, modes, the addresses of both tables, and
     /// whether they were too many, unicast and multicast.
     pub fn restore(&mut self, own: MacAddr, modes: RxModes, addresses: &[MacAddr], overflows: (bool, bool)) {
-        let (multicast, unicast): (Vec<_>, Vec<_>) = addresses.iter().partition(|mac| mac.is_multicast());
         self.set_own(own);
         self.modes = modes;
-        self.set_tables(&unicast, &multicast);
+        self.set_tables(addresses, &[]);
         self.all_unicast |= overflows.0;
         self.all_multicast |= overflows.1;
         self.refresh();

@@ -189,6 +189,89 @@ fn n57_n59_tables_of_any_size_are_exact_up_to_the_limit_and_all_behind_it() {
     }
 }
 
+/// An address is what it is, whichever table a driver puts it in: a table with too many of one kind loses none of the other.
+#[test]
+fn n57_addresses_in_the_other_table_count_as_what_they_are() {
+    let limits = TableLimits { unicast: 2, multicast: 2 };
+    let of = |unicast: &[MacAddr], multicast: &[MacAddr]| {
+        let mut rules = RxRules::new(OWN).with_limits(limits, 9);
+        rules.begin(true, false);
+        rules.set_tables(unicast, multicast);
+        rules
+    };
+    let swapped = of(&[NAMED_GROUP], &[NAMED, NAMED]);
+    assert_eq!((swapped.overflows(), swapped.addresses()), ((false, false), vec![NAMED_GROUP, NAMED]));
+    // Three stations and a group in the first table: every station, and that group.
+    let many: Vec<_> = (0..3).map(|i| nth(i, false)).chain([NAMED_GROUP]).collect();
+    for rules in [of(&many, &[]), of(&[], &many)] {
+        assert_eq!(rules.overflows(), (true, false));
+        let accepted = KINDS.map(|(_, dst)| rules.accepts(&frame(dst, &[0x0800])));
+        assert_eq!(accepted, [true, true, true, true, false, true]);
+    }
+    // Both tables together are what counts.
+    assert_eq!(of(&[nth(0, false), nth(1, false)], &[nth(2, false)]).overflows(), (true, false));
+    assert_eq!(of(&[nth(0, true), nth(1, true)], &[nth(2, true)]).overflows(), (false, true));
+}
+
+/// With a filter of VLANs and every mode: the own address as any other, and frames that are everything's whatever their tag.
+#[test]
+fn n50_n54_n61_modes_and_vlans_together() {
+    for bits in 0..64 {
+        let modes = RxModes::from_bits(bits).unwrap();
+        let mut rules = RxRules::new(OWN);
+        rules.begin(true, true);
+        rules.set_tables(&[NAMED], &[NAMED_GROUP]);
+        assert!(rules.set_vlan(100, true));
+        rules.set_mode(modes, true);
+        for (kind, dst) in KINDS {
+            for (tags, passes) in [(&[0x0800][..], true), (&[0x8100, 100, 0x0800], true), (&[0x88a8, 7, 0x0800], false)]
+            {
+                let expected = modes.contains(RxModes::PROMISC) || (passes && sentences(modes, kind));
+                let frame = frame(dst, tags);
+                assert_eq!(rules.accepts(&frame), expected, "{modes:?} {kind:?} {tags:x?}");
+                let refused = rules.decide(&frame);
+                if !expected {
+                    let by_vlan = sentences(modes, kind);
+                    assert_eq!(refused == RxDecision::OtherVlan, by_vlan, "{modes:?} {kind:?} {refused:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn n59_what_is_rejected_is_counted_by_reason_and_what_is_accepted_is_not() {
+    let mut rules = RxRules::new(OWN);
+    rules.begin(true, true);
+    rules.set_mode(RxModes::NOBCAST, true);
+    let mut filter = ReceiveFilter::new(Arc::new(rules.clone()));
+    let plain = &[0x0800][..];
+    let frames = [
+        frame(OWN, plain),
+        frame(OTHER, plain),
+        frame(OTHER_GROUP, plain),
+        frame(MacAddr::BROADCAST, plain),
+        frame(OWN, &[0x8100, 7, 0x0800]),
+        vec![0; 13],
+    ];
+    let one_more = |stats: RxFilterStats| {
+        let RxFilterStats { too_short, other_unicast, other_multicast, no_broadcast, other_vlan } = stats;
+        [0, other_unicast, other_multicast, no_broadcast, other_vlan, too_short]
+    };
+    for (at, frame) in frames.iter().enumerate() {
+        let before = one_more(*filter.stats());
+        assert_eq!(filter.accepts(frame), at == 0);
+        let mut expected = before;
+        expected[at] += u64::from(at != 0);
+        assert_eq!(one_more(*filter.stats()), expected, "frame {at}");
+    }
+    // Counters outlive the rules.
+    rules.set_mode(RxModes::PROMISC, true);
+    filter.set_rules(Arc::new(rules));
+    assert!(frames[..5].iter().all(|frame| filter.accepts(frame)));
+    assert_eq!(one_more(*filter.stats()), [0, 1, 1, 1, 1, 1]);
+}
+
 #[test]
 fn n60_without_a_vlan_filter_every_tag_passes() {
     let rules = RxRules::new(OWN);
