@@ -57,6 +57,7 @@ impl Program {
         let mut command = Command::new(&self.file);
         // Guests take minutes, and what they show the others show as well.
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder).env_remove("VNET_GUEST_TESTS");
+        command.env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::null());
         command
     }
