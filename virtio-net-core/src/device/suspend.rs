@@ -31,9 +31,12 @@ impl NetDevice {
     ///
     /// False, and nothing done: the driver did not acknowledge the feature.
     pub fn suspend(&mut self) -> bool {
-        let can = self.acked.contains(Features::SUSPEND);
-        self.suspension.suspended |= can;
-        can
+        // Not `suspended |= can`: rustc 1.95 makes a store of 1 of it in some builds, whatever `can` is.
+        if !self.acked.contains(Features::SUSPEND) {
+            return false;
+        }
+        self.suspension.suspended = true;
+        true
     }
 
     /// True if it is suspended.
