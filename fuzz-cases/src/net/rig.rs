@@ -10,8 +10,9 @@ type Area = <HeapMemory as GuestMemory>::Area;
 
 pub(crate) const OWN: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 /// Where buffers are.
-pub(crate) const BUFFERS: u64 = 0x4_0000;
-pub(crate) const MEMORY: usize = 0x40_0000;
+pub(crate) const BUFFERS: u64 = 0x8000;
+/// Small, as every run clears it.
+pub(crate) const MEMORY: usize = 0x6_0000;
 
 pub(crate) struct Rig {
     pub(crate) mem: HeapMemory,
@@ -43,6 +44,11 @@ impl Rig {
             self.mem.translate(GuestAddr(at), len, Access::Read).unwrap().read(&mut bytes);
         }
         bytes
+    }
+
+    /// Every buffer so far.
+    pub(crate) fn buffers(&self) -> Vec<u8> {
+        self.read(BUFFERS, (self.next - BUFFERS) as usize)
     }
 
     /// A place of its own for so many bytes, with room around it.
