@@ -119,6 +119,18 @@ impl SpoofCheck {
         }
     }
 
+    /// True if the checksum of a frame that [`permits`](Self::permits) let pass may be completed behind the check: from byte `start` of
+    /// the frame on, and put `offset` bytes behind that. With a check of IP addresses it has to be TCP's or UDP's. Counts it if
+    /// not.
+    #[must_use]
+    pub fn permits_checksum(&mut self, head: &[u8], start: u16, offset: u16) -> bool {
+        let good = self.ip.is_none() || ip::is_transports(head, start.into(), offset);
+        if !good {
+            self.count(SpoofReason::Unreadable);
+        }
+        good
+    }
+
     /// Why the frame must not leave, if it must not; counts nothing.
     #[must_use]
     #[inline]

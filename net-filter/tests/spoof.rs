@@ -56,6 +56,15 @@ fn datagram(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     [&from.to_be_bytes()[..], &to.to_be_bytes(), &(8 + payload.len() as u16).to_be_bytes(), &[0, 0], payload].concat()
 }
 
+/// A client's message to a server, with UDP in front.
+fn client(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut message = vec![0; 240];
+    message[..3].copy_from_slice(&[1, 1, 6]);
+    message[28..34].copy_from_slice(&OWN.0);
+    change(&mut message);
+    [udp(68, 67), message].concat()
+}
+
 fn v6(source: Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0, 0, 0, protocol, 255];
     packet[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
@@ -66,7 +75,7 @@ fn v6(source: Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn arp(op: u16, sender: (MacAddr, Ipv4Addr)) -> Vec<u8> {
-    [&[0, 1, 8, 0, 6, 4][..], &op.to_be_bytes(), &sender.0.0, &sender.1.octets(), &[0; 6], &[10, 0, 0, 9]].concat()
+    [&[0, 1, 8, 0, 6, 4][..], &op.to_be_bytes(), &sender.0.0, &sender.1.octets(), &[0; 6], &V4.octets()].concat()
 }
 
 /// A neighbour discovery message: type, target if it has one, options.
@@ -112,8 +121,27 @@ fn ipv4_leaves_from_the_guests_addresses_only() {
 
 #[test]
 fn a_guest_asks_for_an_address_and_gives_none() {
-    assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0, 0, &udp(68, 67))), None);
-    assert_eq!(verdict(0x0800, &v4(V4, 17, 0, 0, &udp(68, 67))), None, "renewal");
+    assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0, 0, &client(|_| ()))), None);
+    assert_eq!(
+        verdict(0x0800, &v4(V4, 17, 0, 0, &client(|m| m[12..16].copy_from_slice(&V4.octets())))),
+        None,
+        "renewal"
+    );
+    type Change = fn(&mut Vec<u8>);
+    let bad: [Change; 7] = [
+        |m| m[0] = 2,
+        |m| m[2] = 16,
+        |m| m[33] ^= 1,
+        |m| m[15] = 9,
+        |m| m[12..16].copy_from_slice(&[10, 0, 0, 6]),
+        |m| m[24] = 10,
+        |m| m.truncate(33),
+    ];
+    for change in bad {
+        for source in [NONE4, V4] {
+            assert_eq!(verdict(0x0800, &v4(source, 17, 0, 0, &client(change))), Some(R::Dhcp), "in another's name");
+        }
+    }
     // What goes to a client is a server's, from whatever port: many clients do not look at it.
     for (from, to) in [(67, 68), (67, 67), (67, 1000), (1067, 68), (68, 68)] {
         for source in [NONE4, V4, Ipv4Addr::new(10, 0, 0, 1)] {
@@ -121,7 +149,7 @@ fn a_guest_asks_for_an_address_and_gives_none() {
         }
     }
     assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0, 0, &udp(68, 66))), Some(R::ForeignIp));
-    assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0x2000, 0, &udp(68, 67))), Some(R::ForeignIp), "in pieces");
+    assert_eq!(verdict(0x0800, &v4(NONE4, 17, 0x2000, 0, &client(|_| ()))), Some(R::Dhcp), "in pieces");
     assert_eq!(verdict(0x0800, &v4(V4, 17, 0x2000, 0, &udp(67, 68))), Some(R::Dhcp), "the first piece shows it");
     assert_eq!(verdict(0x0800, &v4(V4, 17, 0x2000, 0, &[0, 67, 0])), Some(R::Fragment), "hidden behind a cut");
     assert_eq!(verdict(0x0800, &v4(V4, 17, 1, 0, &[0; 8])), Some(R::Fragment), "written over later (RFC 1858)");
@@ -135,7 +163,10 @@ fn a_guest_asks_for_an_address_and_gives_none() {
 fn arp_speaks_for_the_guest_alone() {
     for op in [1, 2] {
         assert_eq!(verdict(0x0806, &arp(op, (OWN, V4))), None);
-        assert_eq!(verdict(0x0806, &arp(op, (OWN, NONE4))), None, "a probe");
+        assert_eq!(verdict(0x0806, &arp(op, (OWN, NONE4))), (op == 2).then_some(R::Arp), "a probe");
+        let mut other = arp(op, (OWN, NONE4));
+        other[27] ^= 1;
+        assert_eq!(verdict(0x0806, &other), Some(R::Arp), "a probe of a neighbour's address");
         assert_eq!(verdict(0x0806, &arp(op, (OTHER, V4))), Some(R::Arp));
         assert_eq!(verdict(0x0806, &arp(op, (OWN, Ipv4Addr::new(10, 0, 0, 1)))), Some(R::Arp));
     }
@@ -198,6 +229,7 @@ fn neighbour_discovery_speaks_for_the_guest_alone() {
         (local(), nd(135, Some(foreign), &[(1, OWN)]), None),
         (given6(), nd(135, Some(foreign), &[]), None),
         (NONE6, nd(135, Some(given6()), &[]), None),
+        (NONE6, nd(135, Some(foreign), &[]), Some(R::Neighbour)),
         (NONE6, nd(135, Some(given6()), &[(14, OTHER)]), None),
         (NONE6, nd(135, Some(given6()), &[(1, OWN)]), Some(R::Neighbour)),
         (local(), nd(135, Some(foreign), &[(1, OTHER)]), Some(R::Neighbour)),
@@ -286,6 +318,25 @@ fn nothing_but_ip_and_arp_leaves_and_mac_addresses_count_first() {
     let mut counted = check();
     assert!(counted.is_on() && !counted.permits(&frame) && !counted.permits(&frame[..3]));
     assert_eq!((counted.stats().group, counted.stats().too_short), (1, 1));
+}
+
+/// The host end completes a checksum after the check: nowhere but where TCP and UDP have theirs.
+#[test]
+fn a_checksum_is_not_put_over_what_was_looked_at() {
+    let tcp4 = frame(0, 0x0800, &v4(V4, 6, 0, 1, &[0; 20]));
+    let udp6 = frame(1, 0x86dd, &v6(local(), 0, &[&[17, 0, 0, 0, 0, 0, 0, 0][..], &udp(1, 2)].concat()));
+    for (head, good) in [(&tcp4, (14 + 24, 16)), (&udp6, (18 + 40 + 8, 6))] {
+        for start in 0..130 {
+            for offset in 0..64 {
+                assert_eq!(check().permits_checksum(head, start, offset), (start, offset) == good, "{start} {offset}");
+            }
+        }
+    }
+    let icmp = frame(0, 0x86dd, &v6(local(), 58, &[128, 0, 0, 0, 0, 0, 0, 0]));
+    let mut counted = check();
+    assert!(!counted.permits_checksum(&icmp, 54, 2) && !counted.permits_checksum(&icmp[..20], 34, 0));
+    assert_eq!(counted.stats().unreadable, 2);
+    assert!(SpoofCheck::new(OWN).permits_checksum(&icmp, 34, 0), "addresses of MAC are in front of any checksum");
 }
 
 /// A server's acknowledgement; `change` makes another message of it.

@@ -1,10 +1,11 @@
 //! A network device that serves one front end after the other.
 
 use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use net_filter::MacAddr;
+use net_filter::{IpSources, Lease, MacAddr, SpoofCheck};
 use virtio_net_core::config::ConfigError;
 use virtio_net_core::state::NetState;
 use virtio_net_core::{Duplex, Features, NetConfig, NetDevice};
@@ -12,6 +13,7 @@ use virtio_net_core::{Duplex, Features, NetConfig, NetDevice};
 use crate::config::{DeviceConfig, SpoofPolicy};
 use crate::error::{SessionEnd, SessionError};
 use crate::message::Channel;
+use crate::pair::Learner;
 use crate::port::Port;
 use crate::session::Session;
 use crate::stats::Stats;
@@ -41,11 +43,13 @@ pub enum DeviceError {
 /// What stays the same from session to session.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) config: DeviceConfig,
     /// As it is before a driver comes.
     pub(crate) net: NetDevice,
     pub(crate) stats: Stats,
     pub(crate) workers: Workers,
+    /// What is checked of frames from the guest, and what learns its address for that: a lease outlives sessions.
+    pub(crate) spoof_check: SpoofCheck,
+    pub(crate) learner: Option<Arc<Learner>>,
     /// The state at the end of the last session.
     pub(crate) kept: Mutex<Option<NetState>>,
 }
@@ -107,7 +111,9 @@ impl<P: Port> Device<P> {
         }
         let net = NetDevice::new(&net, wanted, port.features())?;
         let stats = Stats::new(pairs);
-        Ok(Self { parts: Parts { config, net, stats, workers: workers.clone(), kept: Mutex::new(None) }, port })
+        let (spoof_check, learner) = spoof_check(MacAddr(config.mac), &config.spoof_check);
+        let (workers, kept) = (workers.clone(), Mutex::new(None));
+        Ok(Self { parts: Parts { net, stats, workers, spoof_check, learner, kept }, port })
     }
 
     /// What is offered to drivers.
@@ -153,4 +159,16 @@ impl<P: Port> Device<P> {
         self.parts.stats.session(|s| s.connected = false);
         end
     }
+}
+
+/// The check of what the guest sends, and what learns its address for that.
+fn spoof_check(own: MacAddr, policy: &SpoofPolicy) -> (SpoofCheck, Option<Arc<Learner>>) {
+    let addresses = match policy {
+        SpoofPolicy::Off => return (SpoofCheck::off(), None),
+        SpoofPolicy::Mac => return (SpoofCheck::new(own), None),
+        SpoofPolicy::Ip { addresses } => addresses,
+    };
+    let lease = (!addresses.iter().any(IpAddr::is_ipv4)).then(Arc::<Lease>::default);
+    let sources = IpSources::new(own, addresses, lease.clone());
+    (SpoofCheck::with_ip(own, Arc::new(sources)), lease.map(|lease| Arc::new(Learner::new(own, lease))))
 }

@@ -57,6 +57,8 @@ pub(crate) struct Plan<Q> {
     /// What is logged belongs to this, the embedder's word for the guest.
     pub(crate) span: tracing::Span,
     pub(crate) shared: Arc<Shared>,
+    /// The driver suspended the device.
+    pub(crate) suspended: bool,
 }
 
 /// One queue pair.
@@ -94,6 +96,7 @@ impl<Q: PortQueue> Pair<Q> {
     pub(crate) fn new(plan: Plan<Q>) -> Self {
         let before = read(&plan.cell);
         let adopted = plan.shared.current();
+        let suspended = plan.suspended;
         plan.shared.adopted(plan.pair, adopted.generation);
         Self {
             control: Control::new(Arc::clone(&plan.shared), plan.stats.clone()),
@@ -106,7 +109,7 @@ impl<Q: PortQueue> Pair<Q> {
             ctrl: None,
             tx_before: before.tx,
             rx_before: before.rx,
-            suspended: false,
+            suspended,
             active: false,
             quiet_until: None,
             port_failed: false,
@@ -157,8 +160,8 @@ impl<Q: PortQueue> Pair<Q> {
     /// Enables or disables a ring.
     pub(crate) fn enable(&mut self, side: Side, on: bool) {
         match side {
-            Side::Rx => self.rx.iter_mut().for_each(|rx| rx.enable(on)),
-            Side::Tx => self.tx.iter_mut().for_each(|tx| tx.enable(on)),
+            Side::Rx => self.rx.iter_mut().for_each(|rx| rx.enable(on, self.suspended)),
+            Side::Tx => self.tx.iter_mut().for_each(|tx| tx.enable(on, self.suspended)),
             Side::Control => self.ctrl.iter_mut().for_each(|ctrl| ctrl.enable(on)),
         }
         self.changed();
@@ -166,11 +169,14 @@ impl<Q: PortQueue> Pair<Q> {
 
     /// Replaces the descriptors of a ring; those before are closed with their last user.
     pub(crate) fn set_signals(&mut self, side: Side, signals: Signals) {
+        let suspended = self.suspended;
         if let Some(line) = self.line(side) {
             line.signals = signals;
             // A kick may have gone to the descriptor before, and a call have found none.
             line.kicked = true;
-            line.notify(Notify::Needed);
+            if !suspended {
+                line.notify(Notify::Needed);
+            }
         }
     }
 
@@ -194,8 +200,12 @@ impl<Q: PortQueue> Pair<Q> {
         }
         self.suspended = on;
         for side in [Side::Rx, Side::Tx, Side::Control] {
-            // What was kicked meanwhile was kicked in vain.
-            self.line(side).into_iter().for_each(|line| line.kicked = true);
+            let Some(line) = self.line(side) else { continue };
+            // What was kicked meanwhile was kicked in vain, and what was to be called for was not.
+            line.kicked = true;
+            if !on && line.enabled {
+                line.notify(Notify::Needed);
+            }
         }
         self.show();
     }
@@ -215,6 +225,9 @@ impl<Q: PortQueue> Pair<Q> {
             return;
         }
         self.active = active;
+        if let Some(rx) = self.rx.as_mut().filter(|_| !active) {
+            rx.release();
+        }
         if let Some(inbox) = self.plan.shared.inbox(self.plan.pair) {
             inbox.set_open(active);
         }
@@ -239,7 +252,9 @@ impl<Q: PortQueue> Pair<Q> {
         if let Some(rx) = &mut self.rx {
             rx.set_format(self.adopted.rx);
         }
-        if settings.offloads != before.settings.offloads
+        // The host end has one state for all of its queues.
+        if self.plan.pair == 0
+            && settings.offloads != before.settings.offloads
             && let Err(e) = self.plan.port.set_offloads(settings.offloads)
         {
             tracing::warn!(parent: &self.plan.span, "queue pair {}: offloads are not switched: {e}", self.plan.pair);

@@ -57,7 +57,7 @@ pub trait PortQueue: FrameSink + FrameSource<Error = io::Error> + Send + 'static
         Ok(())
     }
 
-    /// From now on the guest takes `on` of [`Features::GUEST_OFFLOADS`], some of those that it acknowledged. At first that
+    /// Told to the first queue, for all of them: from now on the guest takes `on` of [`Features::GUEST_OFFLOADS`], some of those that it acknowledged. At first that
     /// is all of them. Frames that need others are not delivered.
     ///
     /// # Errors

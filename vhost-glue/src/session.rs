@@ -110,6 +110,11 @@ impl<'d, P: Port> Session<'d, P> {
         })
     }
 
+    /// The driver suspended the device.
+    fn is_suspended(&self) -> bool {
+        self.status & negotiate::SUSPEND != 0
+    }
+
     /// Serves to the end; every ring is stopped and every descriptor closed then.
     pub(crate) fn run(mut self) -> Result<SessionEnd, SessionError> {
         let end = self.serve();

@@ -17,4 +17,8 @@ impl TxFilter for SpoofCheck {
     fn permits(&mut self, head: &[u8]) -> bool {
         Self::permits(self, head)
     }
+
+    fn permits_checksum(&mut self, head: &[u8], start: u16, offset: u16) -> bool {
+        Self::permits_checksum(self, head, start, offset)
+    }
 }

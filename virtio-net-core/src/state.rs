@@ -20,7 +20,9 @@
 //!
 //! # Compatibility
 //! - A section's layout never changes: another layout gets another tag.
-//! - A section that is not there stands for the state after a reset, so that older states can be read.
+//! - Sections 1 to 3, 5 to 7 and 9 are in every state. The others may be left out, and mean nothing then: no filter, no
+//!   contexts, no commands so far, no rings. A section that a later build adds has a meaning when it is not there, so that
+//!   older states can be read.
 //! - A section that is not known is skipped, so that newer states can be read; unless its flags have [`CRITICAL`], which a
 //!   build sets on what must not be lost. Then the state is refused and the tag named.
 //! - [`VERSION`] changes only if these rules do. Other versions are refused.
@@ -53,6 +55,9 @@ pub const MAX_LEN: usize = 16 << 20;
 
 /// Number of a section.
 pub(crate) mod tag {
+    /// Those that are in every state.
+    pub(crate) const ALWAYS: [u16; 7] = [FEATURES, DEVICE, RECEIVE, QUEUES, OFFLOADS, STEERING, COALESCING];
+
     pub(crate) const FEATURES: u16 = 1;
     pub(crate) const DEVICE: u16 = 2;
     pub(crate) const RECEIVE: u16 = 3;
@@ -187,6 +192,12 @@ pub enum StateError {
         found: usize,
         /// Bytes that it takes at least.
         expected: usize,
+    },
+    /// A section that is in every state.
+    #[error("section {tag} is not there, expected in every state")]
+    Missing {
+        /// Its tag.
+        tag: u16,
     },
     /// A section that comes twice.
     #[error("section {tag} comes twice, expected once")]

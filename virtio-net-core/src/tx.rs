@@ -18,6 +18,13 @@ pub const BURST: usize = 64;
 pub trait TxFilter {
     /// True if the frame may leave.
     fn permits(&mut self, head: &[u8]) -> bool;
+
+    /// True if the host end may put a checksum of what is from byte `start` of the frame on `offset` bytes behind that. Asked for
+    /// frames that may leave otherwise and are not to be segmented.
+    fn permits_checksum(&mut self, head: &[u8], start: u16, offset: u16) -> bool {
+        let _ = (head, start, offset);
+        true
+    }
 }
 
 /// How the driver lays frames out: frozen when the queue starts.

@@ -8,6 +8,7 @@ use crate::addr::MacAddr;
 use crate::{FrameHead, ethertype};
 
 const HOP_BY_HOP: u8 = 0;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -29,7 +30,7 @@ pub(super) fn check(head: &[u8], own: MacAddr, sources: &IpSources) -> Result<()
     let frame = FrameHead::parse(head).ok_or(R::TooShort)?;
     let packet = head.get(frame.l3..).unwrap_or_default();
     match frame.ethertype {
-        ethertype::IPV4 => v4(packet, sources),
+        ethertype::IPV4 => v4(packet, own, sources),
         ethertype::IPV6 => v6(packet, own, sources),
         ethertype::ARP => arp(packet, own, sources),
         _ => Err(R::Unreadable),
@@ -38,14 +39,20 @@ pub(super) fn check(head: &[u8], own: MacAddr, sources: &IpSources) -> Result<()
 
 /// RFC 826. A sender without an address asks whether somebody has one (RFC 5227).
 fn arp(packet: &[u8], own: MacAddr, sources: &IpSources) -> Result<(), R> {
-    let Some([0, 1, 8, 0, 6, 4, 0, 1 | 2, rest @ ..]) = packet.first_chunk::<28>() else { return Err(R::Arp) };
+    let Some([0, 1, 8, 0, 6, 4, 0, op @ (1 | 2), rest @ ..]) = packet.first_chunk::<28>() else { return Err(R::Arp) };
     let [h0, h1, h2, h3, h4, h5, p0, p1, p2, p3, ..] = *rest;
     let sender = Ipv4Addr::new(p0, p1, p2, p3);
-    let known = sender.is_unspecified() || sources.has_v4(sender);
+    let known = if sender.is_unspecified() {
+        // Whoever asks for a neighbour's address that way makes it believe in a conflict.
+        let target = packet.get(24..).and_then(<[u8]>::first_chunk::<4>).ok_or(R::Arp)?;
+        *op == 1 && sources.has_v4(Ipv4Addr::from(*target))
+    } else {
+        sources.has_v4(sender)
+    };
     if MacAddr([h0, h1, h2, h3, h4, h5]) == own && known { Ok(()) } else { Err(R::Arp) }
 }
 
-fn v4(packet: &[u8], sources: &IpSources) -> Result<(), R> {
+fn v4(packet: &[u8], own: MacAddr, sources: &IpSources) -> Result<(), R> {
     let fixed = packet.first_chunk::<20>().ok_or(R::Unreadable)?;
     let len = usize::from(fixed[0] & 15).wrapping_mul(4); // at most 60
     if fixed[0] >> 4 != 4 || len < 20 {
@@ -74,9 +81,56 @@ fn v4(packet: &[u8], sources: &IpSources) -> Result<(), R> {
     if from == BOOTPS || to == BOOTPC {
         return Err(R::Dhcp);
     }
+    if to == BOOTPS {
+        let message = packet.get(len..).and_then(|udp| udp.get(8..)).unwrap_or_default();
+        if fragment != 0 || !asks_for_itself(message, own, sources) {
+            return Err(R::Dhcp);
+        }
+    }
     // A guest without an address asks for one.
     let asks = source.is_unspecified() && fragment == 0 && (from, to) == (BOOTPC, BOOTPS);
     if known || asks { Ok(()) } else { Err(R::ForeignIp) }
+}
+
+/// A client's message of RFC 2131 that speaks of the guest alone: a server takes an address away, or gives it, by what is said
+/// here. The option that names a client (61) lies behind what is looked at.
+fn asks_for_itself(message: &[u8], own: MacAddr, sources: &IpSources) -> bool {
+    let Some(fixed) = message.first_chunk::<34>() else { return false };
+    let [1, 1, 6, _, _, _, _, _, _, _, _, _, c0, c1, c2, c3, ..] = *fixed else { return false };
+    let ciaddr = Ipv4Addr::new(c0, c1, c2, c3);
+    let (relayed, mac) = (fixed.get(24..28), fixed.last_chunk::<6>());
+    let known = ciaddr.is_unspecified() || sources.has_v4(ciaddr);
+    known && relayed == Some(&[0; 4]) && mac == Some(&own.0)
+}
+
+/// True if a checksum that begins at `start` and is put `offset` bytes behind that is the one of TCP or of UDP. Any other would be
+/// put over something that was looked at.
+pub(super) fn is_transports(head: &[u8], start: usize, offset: u16) -> bool {
+    let found = transport(head);
+    found == Some((start, TCP)) && offset == 16 || found == Some((start, UDP)) && offset == 6
+}
+
+/// Where the transport's header is, from the frame's start on, and which one it is.
+fn transport(head: &[u8]) -> Option<(usize, u8)> {
+    let frame = FrameHead::parse(head)?;
+    let packet = head.get(frame.l3..)?;
+    let first = *packet.first()?;
+    if frame.ethertype == ethertype::IPV4 {
+        let len = usize::from(first & 15).wrapping_mul(4); // at most 60
+        return (first >> 4 == 4 && len >= 20).then_some((frame.l3.saturating_add(len), *packet.get(9)?));
+    }
+    if frame.ethertype != ethertype::IPV6 || first >> 4 != 6 {
+        return None;
+    }
+    let (mut protocol, mut at) = (*packet.get(6)?, 40_usize);
+    for _ in 0..MAX_EXTENSIONS {
+        if !matches!(protocol, HOP_BY_HOP | ROUTING | DESTINATION) {
+            break;
+        }
+        let [next, units, ..] = *packet.get(at..)? else { return None };
+        (protocol, at) = (next, at.saturating_add(usize::from(units).saturating_add(1).saturating_mul(8)));
+    }
+    Some((frame.l3.saturating_add(at), protocol))
 }
 
 fn v6(packet: &[u8], own: MacAddr, sources: &IpSources) -> Result<(), R> {
@@ -154,6 +208,13 @@ fn icmp_v6(head: &[u8], whole: Option<&[u8]>, known: bool, own: MacAddr, sources
         _ => return other_icmp_v6(kind, known),
     };
     let message = whole.ok_or(R::Neighbour)?;
+    if kind == SOLICITATION && !known {
+        // Whether somebody has an address that the guest is about to take: its own, or its neighbour believes in a conflict.
+        let target = message.get(8..).and_then(<[u8]>::first_chunk::<16>).ok_or(R::Neighbour)?;
+        if !sources.has_v6(&Ipv6Addr::from(*target)) {
+            return Err(R::Neighbour);
+        }
+    }
     if kind == ADVERTISEMENT {
         let target = message.get(8..).and_then(<[u8]>::first_chunk::<16>).ok_or(R::Neighbour)?;
         if !known || !sources.has_v6(&Ipv6Addr::from(*target)) {

@@ -53,6 +53,13 @@ impl TxHalf {
         self.held.release(&mut self.line, &mut self.pump);
     }
 
+    /// Makes the call that is held back if it is due, whether anything flows or not.
+    pub(super) fn make_due(&mut self, now: impl Fn() -> u64) {
+        if self.held.deadline().is_some() && self.held.is_due(now()) {
+            self.release();
+        }
+    }
+
     /// Sends what there is; true if anything was done.
     pub(super) fn serve<Q: PortQueue>(
         &mut self,
@@ -86,6 +93,7 @@ impl TxHalf {
             Err((error, notify)) => {
                 // Nothing is offered to the host end any more.
                 (self.busy, self.retry, self.stalled) = (false, false, false);
+                self.held.forget();
                 self.line.fail(error, notify);
                 true
             }
@@ -109,15 +117,17 @@ impl TxHalf {
         }
     }
 
-    pub(super) fn enable(&mut self, on: bool) {
-        if !on {
+    /// Enables or disables it; `quiet`: nothing of the ring is touched now.
+    pub(super) fn enable(&mut self, on: bool, quiet: bool) {
+        if !on && !quiet {
             self.release();
         }
         self.line.enabled = on;
         self.line.kicked = true;
         self.busy = false;
+        self.pump.hold_calls(on && self.held.is_on());
         for _ in 0..DISCARD_ROUNDS {
-            if on || !self.line.kicked || !self.line.is_sound() || !self.discard() {
+            if on || quiet || !self.line.kicked || !self.line.is_sound() || !self.discard() {
                 return;
             }
         }
@@ -181,6 +191,13 @@ impl RxHalf {
         self.held.release(&mut self.line, &mut self.pump);
     }
 
+    /// Makes the call that is held back if it is due, whether anything flows or not.
+    pub(super) fn make_due(&mut self, now: impl Fn() -> u64) {
+        if self.held.deadline().is_some() && self.held.is_due(now()) {
+            self.release();
+        }
+    }
+
     /// True if frames may be asked for.
     pub(super) fn is_open(&self) -> bool {
         self.line.enabled && self.line.is_sound()
@@ -212,19 +229,22 @@ impl RxHalf {
                 (outcome.frames > 0 || outcome.stop == RxStop::Budget, outcome.error)
             }
             Err((error, notify)) => {
+                self.held.forget();
                 self.line.fail(error, notify);
                 (true, None)
             }
         }
     }
 
-    pub(super) fn enable(&mut self, on: bool) {
-        if !on {
+    /// As [`TxHalf::enable`].
+    pub(super) fn enable(&mut self, on: bool, quiet: bool) {
+        if !on && !quiet {
             self.release();
         }
         self.line.enabled = on;
         self.starved = false;
-        if !on {
+        self.pump.hold_calls(on && self.held.is_on());
+        if !on && !quiet {
             // Nothing is to be in flight in a ring that the driver may free.
             self.pump.chains().rewind(&mut self.line.ring);
             let _ = self.line.ring.arm();

@@ -40,7 +40,8 @@ pub(super) struct Held(Coalescer);
 impl Held {
     /// Goes by other parameters; makes the call that is due by them.
     pub(super) fn set(&mut self, params: CoalesceParams, now: u64, line: &mut Line, pump: &mut impl Calls) {
-        pump.hold_calls(params.is_on());
+        // What a disabled ring discards is called for at once.
+        pump.hold_calls(params.is_on() && line.enabled);
         if self.0.set(params, now) {
             self.call(line, pump);
         }
@@ -58,6 +59,16 @@ impl Held {
         if due {
             self.call(line, pump);
         }
+    }
+
+    /// True if a call is held back that is due by now.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        self.0.is_due(now)
+    }
+
+    /// The ring is broken: nothing is called for any more.
+    pub(super) const fn forget(&mut self) {
+        self.0.called();
     }
 
     /// Makes the call that is held back, due or not: the ring is left.

@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     generation: AtomicU64,
     seats: Vec<Seat>,
     /// Learns the guest's address, if that is to be known.
-    learner: Option<Learner>,
+    learner: Option<Arc<Learner>>,
     /// Wakes each of them, once all are there.
     bells: OnceLock<Vec<Bell>>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Adopted {
 
 impl Shared {
     /// For this device with so many pairs.
-    pub(crate) fn new(net: NetDevice, pairs: u16, learner: Option<Learner>) -> Self {
+    pub(crate) fn new(net: NetDevice, pairs: u16, learner: Option<Arc<Learner>>) -> Self {
         let seats = (0..pairs).map(|_| Seat::default()).collect();
         Self { net: Mutex::new(net), generation: AtomicU64::new(1), seats, learner, bells: OnceLock::new() }
     }
@@ -120,8 +120,8 @@ impl Shared {
 
     /// Who learns the guest's address, if anybody does.
     #[inline]
-    pub(super) const fn learner(&self) -> Option<&Learner> {
-        self.learner.as_ref()
+    pub(super) fn learner(&self) -> Option<&Learner> {
+        self.learner.as_deref()
     }
 
     fn ring(&self, pair: usize) {

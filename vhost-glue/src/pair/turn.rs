@@ -28,6 +28,8 @@ impl<Q: PortQueue> Pair<Q> {
         }
         let epoch = self.epoch;
         let now = || u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.tx.iter_mut().for_each(|tx| tx.make_due(now));
+        self.rx.iter_mut().for_each(|rx| rx.make_due(now));
         let plan = &mut self.plan;
         let sent = self.tx.as_mut().is_some_and(|tx| tx.serve(&mut plan.port, &mut plan.spoof_check, now));
         let mut received = false;
@@ -131,6 +133,7 @@ impl<Q: PortQueue> Pair<Q> {
     /// True if frames wait that came to other pairs, and there are buffers for them.
     fn has_mail(&self) -> bool {
         self.active
+            && self.quiet_until.is_none_or(|until| until <= Instant::now())
             && self.rx.as_ref().is_some_and(|rx| !rx.starved && rx.is_open())
             && self.plan.shared.inbox(self.plan.pair).is_some_and(|inbox| !inbox.is_empty())
     }

@@ -63,7 +63,11 @@ impl<Q: PortQueue> Seat for Pair<Q> {
         let quiet = self.quiet_until.filter(|until| now < *until);
         let port = if hungry && quiet.is_none() { self.plan.port.next_wake() } else { None };
         let wait = [ring, busy, port].into_iter().flatten().min();
-        let held = [tx.and_then(|tx| tx.held.deadline()), rx.and_then(|rx| rx.held.deadline())];
+        let runs = |line: &Line| line.enabled && line.is_sound();
+        let held = [
+            tx.filter(|tx| runs(&tx.line)).and_then(|tx| tx.held.deadline()),
+            rx.filter(|rx| runs(&rx.line)).and_then(|rx| rx.held.deadline()),
+        ];
         let call = held.into_iter().flatten().min().and_then(|at| self.epoch.checked_add(Duration::from_nanos(at)));
         // One that is too far away to be told is as good as none.
         [wait.and_then(|wait| now.checked_add(wait)), quiet, call].into_iter().flatten().min()

@@ -22,7 +22,7 @@ const PROTOCOL_FEATURES: VhostUserProtocolFeatures = VhostUserProtocolFeatures::
 /// `DRIVER_OK` of the device status.
 const DRIVER_OK: u8 = 4;
 /// `SUSPEND` of the device status.
-const SUSPEND: u8 = 16;
+pub(super) const SUSPEND: u8 = 16;
 /// `DEVICE_NEEDS_RESET` of the device status.
 const NEEDS_RESET: u8 = 64;
 
@@ -67,7 +67,10 @@ impl<P: Port> Session<'_, P> {
         }
         net.acknowledge(acked).map_err(Refusal::Features)?;
         let begins_disabled = bits & PROTOCOL_BIT != 0;
-        if self.acked == Some(acked) && self.begins_disabled == begins_disabled {
+        // The same again while a ring is in use changes nothing. Else another driver begins: User Mode Linux says nothing else of
+        // that.
+        let in_use = self.vrings.iter().any(|v| v.running.is_some() && v.enabled.unwrap_or(!self.begins_disabled));
+        if self.acked == Some(acked) && self.begins_disabled == begins_disabled && in_use {
             return Ok(Answer::Done);
         }
         // Features are frozen while a ring runs.
@@ -101,7 +104,8 @@ impl<P: Port> Session<'_, P> {
             return self.reset();
         }
         // Before the driver has set everything up there is nothing to suspend (virtio 1.4, 2.1.2).
-        let runs = self.status & DRIVER_OK != 0 && self.acked.is_some_and(|acked| acked.contains(Features::SUSPEND));
+        let runs = (self.status | status) & DRIVER_OK != 0
+            && self.acked.is_some_and(|acked| acked.contains(Features::SUSPEND));
         let suspended = runs && status & SUSPEND != 0;
         if suspended != (self.status & SUSPEND != 0) {
             self.set_suspended(suspended)?;

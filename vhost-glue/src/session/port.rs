@@ -1,11 +1,9 @@
 //! Starting and stopping: the host end, its queue pairs at their workers, the rings in them.
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use net_filter::{IpSources, Lease, MacAddr, SpoofCheck};
 use tracing::Span;
 use virtio_net_core::state::{RingState, StateError};
 use virtio_net_core::{Features, QueueRole};
@@ -13,9 +11,8 @@ use virtio_ring::{Access, Format, GuestAddr, GuestMemory, QueueConfig, QueueStat
 
 use super::vring::{Addresses, Kick};
 use super::{Fail, Session};
-use crate::config::SpoofPolicy;
 use crate::error::{Refusal, SessionError};
-use crate::pair::{Learner, Pair, Plan, Setup, Shared, Side};
+use crate::pair::{Pair, Plan, Setup, Shared, Side};
 use crate::port::{Port, PortQueue};
 use crate::workers::{Handle, node_of};
 
@@ -176,7 +173,7 @@ impl<P: Port> Session<'_, P> {
                 return Err(other.map_or_else(SessionError::Port, |_| SessionError::PortQueues { found, expected }));
             }
         };
-        let (spoof_check, learner) = spoof_check(MacAddr(self.parts.config.mac), &self.parts.config.spoof_check);
+        let (spoof_check, learner) = (self.parts.spoof_check.clone(), self.parts.learner.clone());
         let shared = Arc::new(Shared::new(self.net.clone(), expected, learner));
         for (pair, (port, port_fd)) in queues.into_iter().zip(fds).enumerate() {
             let plan = Plan {
@@ -189,6 +186,7 @@ impl<P: Port> Session<'_, P> {
                 stats: self.parts.stats.clone(),
                 shared: Arc::clone(&shared),
                 span: Span::current(),
+                suspended: self.is_suspended(),
             };
             self.pairs.push(Handle::new(&self.parts.workers, pair, node, move || Pair::new(plan))?);
         }
@@ -225,15 +223,21 @@ impl<P: Port> Session<'_, P> {
     /// The control ring starts: goes on with what the driver commanded in the last session if that ring goes on where it
     /// stood then, past its beginning.
     fn go_on(&self, acked: Features, index: usize, state: QueueState) {
-        let (Some(shared), Some(kept)) = (&self.shared, self.parts.kept().take()) else { return };
+        let (Some(shared), Some(mut kept)) = (&self.shared, self.parts.kept().take()) else { return };
         let ring = kept.rings.iter().find(|ring| usize::from(ring.index) == index);
         if kept.acked != acked || state == self.format().start() || ring.is_none_or(|ring| ring.state != state) {
             return;
         }
+        // An orderly end stops all rings. Those that there were start again, or have already.
+        let was_there = |index: usize| kept.rings.iter().any(|ring| usize::from(ring.index) == index);
+        kept.enabled = (0..kept.enabled.len()).map(was_there).collect();
+        let suspended = self.is_suspended();
         let restored = shared.change(|net| {
             net.restore(&kept)?;
             // Whether it is suspended now the device status says.
-            net.resume();
+            if !suspended {
+                net.resume();
+            }
             Ok::<_, StateError>(())
         });
         match restored {
@@ -279,18 +283,6 @@ impl<P: Port> Session<'_, P> {
         }
         stopped
     }
-}
-
-/// The check of what the guest sends, and what learns its address for that.
-fn spoof_check(own: MacAddr, policy: &SpoofPolicy) -> (SpoofCheck, Option<Learner>) {
-    let addresses = match policy {
-        SpoofPolicy::Off => return (SpoofCheck::off(), None),
-        SpoofPolicy::Mac => return (SpoofCheck::new(own), None),
-        SpoofPolicy::Ip { addresses } => addresses,
-    };
-    let lease = (!addresses.iter().any(IpAddr::is_ipv4)).then(Arc::<Lease>::default);
-    let sources = IpSources::new(own, addresses, lease.clone());
-    (SpoofCheck::with_ip(own, Arc::new(sources)), lease.map(|lease| Learner::new(own, lease)))
 }
 
 /// The descriptor of a queue of the port's to wait at. A second one of it: a worker may wait at it for a moment longer than

@@ -39,7 +39,7 @@ impl Bell {
         let (seat, rings) = (self.seat, Arc::clone(&self.rings));
         self.post.send(Box::new(move |crew| {
             // Before the seat looks: what is rung for later rings again.
-            rings.store(false, Ordering::Release);
+            rings.swap(false, Ordering::AcqRel);
             crew.stir(seat);
         }));
     }

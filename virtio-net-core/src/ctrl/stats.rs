@@ -81,6 +81,8 @@ pub(crate) struct Source<'a> {
     pub(crate) counters: &'a dyn Counters,
     pub(crate) commands: CommandCounters,
     pub(crate) acked: Features,
+    /// Queues that there are.
+    pub(crate) queues: usize,
     /// What a queue is for.
     pub(crate) role: &'a dyn Fn(u16) -> Option<QueueRole>,
 }
@@ -88,7 +90,8 @@ pub(crate) struct Source<'a> {
 /// Answers `STATS_GET`: all entries, or none if one of them is wrong.
 pub(crate) fn get(data: &[u8], source: &Source<'_>, reply: &mut Reply) -> Option<()> {
     let (entries, rest) = data.as_chunks::<ENTRY>();
-    if entries.is_empty() || !rest.is_empty() {
+    // All types of a queue fit one entry: more entries than queues only cost time.
+    if entries.is_empty() || !rest.is_empty() || entries.len() > source.queues {
         return None;
     }
     let mut asked = Vec::with_capacity(entries.len());

@@ -56,6 +56,7 @@ impl Commands<'_> {
                     counters: self.counters,
                     commands: device.commands,
                     acked: device.acked,
+                    queues: device.queues(device.acked) as usize,
                     role: &|index| device.queue_role(index.into(), device.acked),
                 };
                 return stats::get(data, &source, reply);

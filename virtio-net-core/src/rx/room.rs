@@ -111,7 +111,7 @@ pub trait RxWatch {
     fn delivered(&mut self, header: &NetHeader, len: usize, frame: &mut dyn Iterator<Item = GuestSlice<'_>>);
 }
 
-/// How frames are laid out for this driver: frozen when the queue starts.
+/// How frames are laid out for this driver: the header and merging are frozen when the queue starts, the rest commands change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RxFormat {
     /// Bytes of `struct virtio_net_hdr`: 10, 12 or 20.

@@ -64,7 +64,7 @@ fn value(field: &'static str, found: u128, expected: &'static str) -> StateError
 }
 
 impl NetState {
-    /// As after a reset of a device with one queue pair.
+    /// What sections are read into. Nothing of it is left but what may be left out.
     fn initial() -> Self {
         Self {
             acked: Features::empty(),
@@ -130,7 +130,10 @@ impl NetState {
                 return Err(StateError::Unknown { tag });
             }
         }
-        Ok(state)
+        match tag::ALWAYS.into_iter().find(|tag| seen & 1_u64.wrapping_shl((*tag).into()) == 0) {
+            Some(tag) => Err(StateError::Missing { tag }),
+            None => Ok(state),
+        }
     }
 
     /// Takes in one section. False: it is not known.

@@ -4,7 +4,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{HashState, NetState, ReceiveState, StateError};
+use net_filter::RxModes;
+
 use crate::device::NetDevice;
+use crate::features::Features;
 use crate::settings::Settings;
 use crate::steering::{HashConfig, RssConfig, Steering};
 
@@ -48,6 +51,37 @@ impl NetDevice {
         }
     }
 
+    /// What a state says has to be what a driver with its features could have asked for.
+    fn check_features(state: &NetState) -> Result<(), StateError> {
+        let (hashes, rss) = match &state.hash {
+            HashState::Hash(hash) => (!hash.types.is_empty() || !hash.key.is_empty(), false),
+            HashState::Rss(_) => (true, true),
+        };
+        let extra = RxModes::ALLUNI | RxModes::NOMULTI | RxModes::NOUNI | RxModes::NOBCAST;
+        let modes = state.receive.modes;
+        let several = Features::MQ.union(Features::RSS);
+        let table = [
+            ("commanded", state.commanded, Features::CTRL_VQ),
+            ("suspended", state.suspended, Features::SUSPEND),
+            ("used_pairs", state.used_pairs > 1, several),
+            ("receive.modes", modes.intersects(RxModes::PROMISC | RxModes::ALLMULTI), Features::CTRL_RX),
+            ("receive.modes", modes.intersects(extra), Features::CTRL_RX_EXTRA),
+            ("receive.addresses", !state.receive.addresses.is_empty(), Features::CTRL_RX),
+            ("receive.vlans", state.receive.vlans.is_some(), Features::CTRL_VLAN),
+            ("hash", hashes, Features::RSS.union(Features::HASH_REPORT)),
+            ("hash.kind", rss, Features::RSS),
+            ("tunnels", !state.tunnels.is_empty(), Features::HASH_TUNNEL),
+            ("contexts", !state.contexts.is_empty(), Features::RSS_CONTEXT),
+        ];
+        if let Some((field, _, needs)) =
+            table.iter().find(|(_, is_set, needs)| *is_set && !state.acked.intersects(*needs))
+        {
+            let expected = "nothing of a feature that was not acknowledged";
+            return Err(StateError::Value { field, found: needs.bits(), expected });
+        }
+        Ok(())
+    }
+
     /// Goes on from a state, as if its driver had negotiated and commanded all that here.
     ///
     /// # Errors
@@ -70,6 +104,9 @@ impl NetDevice {
         if !state.acked.contains(state.offloads) {
             return Err(value("offloads", state.offloads.bits(), "features that were acknowledged"));
         }
+        let mut device = self.clone();
+        device.acknowledge(state.acked)?;
+        Self::check_features(state)?;
         let limits = self.rss_limits();
         let wrong = |field| move |error| StateError::Steering { field, error };
         let mut steering = Steering::default();
@@ -81,13 +118,14 @@ impl NetDevice {
                 steering.set_rss(RssConfig::parse(&rss.to_bytes(), &limits).map_err(wrong("hash"))?);
             }
         }
+        if steering.rss().is_some_and(|rss| state.used_pairs < rss.pairs()) {
+            return Err(value("used_pairs", state.used_pairs.into(), "those that the table of queues names"));
+        }
         steering.set_tunnels(state.tunnels);
         for (id, rss) in &state.contexts {
             let rss = RssConfig::parse(&rss.to_bytes(), &limits).map_err(wrong("contexts"))?;
             steering.contexts.insert(*id, rss);
         }
-        let mut device = self.clone();
-        device.acknowledge(state.acked)?;
         let receive = &state.receive;
         if device.has_fixed_mac() && receive.own != device.settings().filter.own() {
             let found = receive.own.0.iter().fold(0, |n, b| n << 8 | u128::from(*b));

@@ -4,7 +4,7 @@ use virtio_ring::{Chain, GuestSlice, View};
 
 use super::{TxFilter, TxFormat};
 use crate::backend::{Front, HEAD_LEN, MAX_FRAME, Mark, TxBurst};
-use crate::header::{BACKEND_HEADER_LEN, NEEDS_CSUM, NetHeader};
+use crate::header::{BACKEND_HEADER_LEN, GSO_NONE, NEEDS_CSUM, NetHeader};
 
 /// Shortest frame: an Ethernet header.
 const MIN_FRAME: usize = 14;
@@ -71,11 +71,18 @@ fn unusual<F: TxFilter + ?Sized>(
         Err(word) => other(view, chain, front, format, word),
     };
     match found {
-        Ok(len) if filter.permits(front.head.get(..len).unwrap_or(&front.head)) => return Some(len),
+        Ok(len) if passes(filter, front.head.get(..len).unwrap_or(&front.head), &front.header) => return Some(len),
         Ok(_) => front.mark = Mark::Filtered,
         Err(mark) => front.mark = mark,
     }
     None
+}
+
+/// True if the frame may leave with this header.
+fn passes<F: TxFilter + ?Sized>(filter: &mut F, head: &[u8], header: &NetHeader) -> bool {
+    // The headers of what is to be segmented were looked at with that.
+    let completes = header.flags & NEEDS_CSUM != 0 && header.gso_type == GSO_NONE;
+    filter.permits(head) && (!completes || filter.permits_checksum(head, header.csum_start, header.csum_offset))
 }
 
 /// Bytes of the first frames of a burst.
