@@ -340,3 +340,31 @@ fn a_session_that_goes_on_where_the_last_one_ended_has_what_was_commanded_there(
         finish(&back, front);
     });
 }
+
+/// User Mode Linux, whose driver goes and another comes: rings are disabled and set up anew, and nothing else is said.
+#[test]
+fn n56_n63_another_driver_in_the_same_session_begins_anew_and_the_same_one_goes_on() {
+    each_kind(|mut rig| {
+        let mac = |front: &mut Front| front.ask(GET_CONFIG, &[words(&[0, 6, 0]), vec![0; 6]].concat())[12..18].to_vec();
+        for another in [false, true] {
+            rig.ok(&[&[1, 1][..], &OTHER].concat());
+            assert_eq!(mac(&mut rig.front), OTHER);
+            let base = rig.front.vring_base(4);
+            (0..4).for_each(|index| rig.front.enable(index, false));
+            let acked = rig.guests[0].acked.bits() as u64 | support::front::PROTOCOL;
+            rig.front.tell(support::front::SET_FEATURES, &longs(&[acked]), &[]);
+            if another {
+                rig.guests = rig.guests.map(Guest::again);
+                rig.control = Control::new(&rig.guests[0]);
+                rig.control.start(&rig.front, &rig.guests[0], 4);
+                rig.guests.iter().for_each(|guest| guest.start(&rig.front, true));
+            } else {
+                rig.control.start_at(&rig.front, &rig.guests[0], 4, base);
+            }
+            rig.front.settle();
+            assert_eq!(mac(&mut rig.front), if another { OWN } else { OTHER });
+        }
+        rig.guests[0].exchange(20, 60);
+        finish(&rig.back, rig.front);
+    });
+}

@@ -67,17 +67,21 @@ impl<P: Port> Session<'_, P> {
         }
         net.acknowledge(acked).map_err(Refusal::Features)?;
         let begins_disabled = bits & PROTOCOL_BIT != 0;
-        // The same again while a ring is in use changes nothing. Else another driver begins: User Mode Linux says nothing else of
-        // that.
-        let in_use = self.vrings.iter().any(|v| v.running.is_some() && v.enabled.unwrap_or(!self.begins_disabled));
-        if self.acked == Some(acked) && self.begins_disabled == begins_disabled && in_use {
+        // The same again while a ring is in use, or about to be, changes nothing. When all were disabled or stopped another driver
+        // may begin: User Mode Linux says nothing else of that. Whether it is the one before its control ring shows.
+        let same = self.acked == Some(acked) && self.begins_disabled == begins_disabled;
+        if same && self.vrings.iter().any(|vring| vring.running.is_some() && vring.enabled != Some(false)) {
             return Ok(Answer::Done);
         }
         // Features are frozen while a ring runs.
         for index in 0..self.vrings.len() {
             self.settle(index)?;
         }
-        self.stop_port();
+        if same {
+            self.keep();
+        } else {
+            self.stop_port();
+        }
         self.net = net;
         self.acked = Some(acked);
         self.begins_disabled = begins_disabled;
