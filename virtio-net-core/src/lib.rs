@@ -2,7 +2,9 @@
 //!
 //! - [`NetDevice`]: what is offered, what the driver acknowledged, the config space, the queue numbers.
 //! - [`tx::TxPump`] and [`rx::RxPump`]: frames from and to the guest, in bursts, with the header of the negotiated
-//!   size; [`ctrl::CtrlPump`]: commands.
+//!   size; [`ctrl::CtrlPump`]: commands, which change the device's [`Settings`].
+//! - [`steering`]: hashes and receive queues by hash; [`coalesce`]: calls that are held back; [`state`]: all of it in a form that
+//!   outlives builds.
 //! - [`backend`]: what a back end implements to take and give frames.
 //! - [`offload`]: the check of what a guest says of its frames.
 //! - [`driver`]: the other side, a net driver for guests that are a thread.
@@ -45,19 +47,22 @@
 //!
 //! # What is not here
 //! Transports (registers, status, vhost messages), threads, and whatever a back end does with a frame. Software
-//! segmentation and checksums: a back end that lacks an offload says so, and it is not offered.
+//! segmentation: a back end that lacks it says so, and it is not offered. Checksums that a back end leaves open are completed for
+//! a driver that does not do so.
 //!
-//! | virtio 1.3 | clause | state |
+//! | virtio 1.4 | clause | state |
 //! |---|---|---|
 //! | feature dependencies, offering and acknowledging | 5.1.3.1, 2.2 | yes; legacy drivers without `VERSION_1` too |
 //! | `MAC`, `STATUS`, `MTU`, `SPEED_DUPLEX` | 5.1.4 | yes; 1 is full duplex, as in Linux |
 //! | `CSUM`, `HOST_TSO4`, `TSO6`, `ECN`, `UFO`, `USO` | 5.1.6.2 | checked, and handed to the back end |
 //! | `GUEST_CSUM`, `GUEST_TSO4`, `TSO6`, `ECN`, `UFO`, `USO4`, `USO6` | 5.1.6.4 | if the back end has them |
 //! | `MRG_RXBUF` | 5.1.6.3, 5.1.6.4 | yes |
-//! | `CTRL_VQ`, `MQ`, `GUEST_ANNOUNCE` | 5.1.6.5 | yes, with more than one queue pair |
-//! | `CTRL_RX`, `CTRL_VLAN`, `CTRL_MAC_ADDR` | 5.1.6.5.1 to 5.1.6.5.3 | no |
-//! | `CTRL_GUEST_OFFLOADS`, `RSS`, `HASH_REPORT`, `NOTF_COAL` | 5.1.6.5.5 to 5.1.6.5.9 | no |
-//! | UDP tunnels, counters, flow filters, IPsec | new in 1.4 | no |
+//! | `CTRL_VQ` with `CTRL_RX`, `CTRL_RX_EXTRA`, `CTRL_VLAN`, `CTRL_MAC_ADDR`, `GUEST_ANNOUNCE`, `MQ` | 5.1.6.5 | yes |
+//! | `RSS`, `HASH_REPORT`, `HASH_TUNNEL` | 5.1.6.4.3, 5.1.6.5.6, 5.1.6.5.7 | yes |
+//! | `RSS_CONTEXT` | 5.1.6.5.8 | kept and checked; no flow filter refers to them |
+//! | `CTRL_GUEST_OFFLOADS`, `NOTF_COAL`, `VQ_NOTF_COAL`, `DEVICE_STATS` | 5.1.6.5 | yes |
+//! | `SUSPEND` | 2.1.2 | the config space; queues are the embedder's to stop |
+//! | UDP tunnels, flow filters, IPsec | new in 1.4 | no |
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "the lint does not know the tests of proptest"))]
