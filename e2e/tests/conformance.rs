@@ -15,8 +15,8 @@ mod support;
 use e2e::conformance::{Report, Suite, Verdict};
 use e2e::dpdk::{Memory, PortSpec, TestPmd, processors};
 use e2e::front::contest::reflector;
-use e2e::{Error, HostEnd, Workshop};
-use support::{Bed, say, wanted};
+use e2e::{HostEnd, Workshop};
+use support::{Bed, dpdk, say, wanted};
 
 /// Runs it, and prints what was found.
 fn look_at(suite: &Suite) -> Report {
@@ -57,11 +57,7 @@ fn dpdk_is_looked_at_by_the_same_cases() {
         return;
     }
     let shop = Workshop::of_repository().unwrap();
-    let dpdk = match shop.prepare_dpdk(&mut say) {
-        Ok(dpdk) => dpdk,
-        Err(e @ (Error::NeedsRoot { .. } | Error::NoPackage { .. })) => return println!("skipped: {e}"),
-        Err(e) => panic!("{e}"),
-    };
+    let Some(dpdk) = dpdk(&shop) else { return };
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("dpdk.sock");
     let arguments = vec!["--forward-mode=io".to_owned()];

@@ -14,9 +14,9 @@
 mod support;
 
 use e2e::dpdk::{Counters, Dpdk, Pcap, PortSpec, Role, TestPmd, cycles_per_packet};
-use e2e::{Error, HostEnd, Workshop};
+use e2e::{HostEnd, Workshop};
 use std::path::{Path, PathBuf};
-use support::{Bed, say, wanted};
+use support::{Bed, dpdk, wanted};
 
 /// The daemon's `--mac`: with another source address its filter would drop what the port sends.
 const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -62,18 +62,6 @@ impl Row {
         assert_eq!(has("RING_PACKED"), self.packed);
         assert_eq!(has("IN_ORDER"), self.in_order);
         assert_eq!(has("MRG_RXBUF"), self.mergeable);
-    }
-}
-
-/// DPDK, or `None` and a word why not.
-fn dpdk(shop: &Workshop) -> Option<Dpdk> {
-    match shop.prepare_dpdk(&mut say) {
-        Ok(dpdk) => Some(dpdk),
-        Err(e @ (Error::NeedsRoot { .. } | Error::NoPackage { .. })) => {
-            println!("skipped: {e}");
-            None
-        }
-        Err(e) => panic!("{e}"),
     }
 }
 

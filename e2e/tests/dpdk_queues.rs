@@ -17,12 +17,12 @@
 
 mod support;
 
+use e2e::Workshop;
 use e2e::dpdk::{PortSpec, TestPmd};
-use e2e::{Error, Workshop};
 use support::frames::plain;
 use support::rig::OWN;
 use support::served::Served;
-use support::{say, wanted};
+use support::{dpdk, wanted};
 use vhost_glue::DeviceConfig;
 use virtio_net_core::{Features, NetHeader};
 
@@ -41,11 +41,7 @@ fn frames_by_every_queue(packed: bool) {
         return;
     }
     let shop = Workshop::of_repository().unwrap();
-    let dpdk = match shop.prepare_dpdk(&mut say) {
-        Ok(dpdk) => dpdk,
-        Err(e @ (Error::NeedsRoot { .. } | Error::NoPackage { .. })) => return println!("skipped: {e}"),
-        Err(e) => panic!("{e}"),
-    };
+    let Some(dpdk) = dpdk(&shop) else { return };
     let served = Served::start(DeviceConfig { mac: OWN, queues: PAIRS, ..DeviceConfig::default() });
     let spec = PortSpec {
         socket: served.socket(),

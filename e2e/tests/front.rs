@@ -17,10 +17,10 @@ use e2e::dpdk::{Memory, TestPmd, processors};
 use e2e::front::contest::reflector;
 use e2e::front::crowd::{Crowd, Traffic};
 use e2e::front::{Front, FrontSpec, Layout, Trips, frame_to_itself, round_trips};
-use e2e::{Error, HostEnd, Workshop};
+use e2e::{HostEnd, Workshop};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::{Bed, say, wanted};
+use support::{Bed, dpdk, wanted};
 
 const FRAMES: usize = 3000;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,11 +82,7 @@ fn every_layout_on_dpdk() {
         return;
     }
     let shop = Workshop::of_repository().unwrap();
-    let dpdk = match shop.prepare_dpdk(&mut say) {
-        Ok(dpdk) => dpdk,
-        Err(e @ (Error::NeedsRoot { .. } | Error::NoPackage { .. })) => return println!("skipped: {e}"),
-        Err(e) => panic!("{e}"),
-    };
+    let Some(dpdk) = dpdk(&shop) else { return };
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("dpdk.sock");
     let spec = reflector(&socket, processors().last().unwrap(), Memory::default());

@@ -1,37 +1,13 @@
 //! A look at a frame allocates nothing, whatever the filter finds; only commands do.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "../../virtio-ring/tests/common/heap.rs"]
+mod heap;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use net_filter::{IpSources, Lease, MacAddr, ReceiveFilter, RxModes, RxRules, SpoofCheck, learn, may_teach};
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counted for each thread.
-struct Counting;
-
-#[expect(unsafe_code, reason = "implements the allocator")]
-// SAFETY: everything is the system's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Gone at the very end of a thread.
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's contract.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const OWN: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
 
@@ -61,9 +37,9 @@ fn looks_allocate_nothing() {
     let mut rules = RxRules::new(OWN);
     rules.begin(true, true);
     rules.set_vlan(100, true);
-    let before = COUNT.get();
+    let before = heap::COUNT.get();
     rules.set_tables(&named(2), &named(3));
-    assert!(COUNT.get() > before, "the allocator counts");
+    assert!(heap::COUNT.get() > before, "the allocator counts");
     let filters = (0..64).map(|bits| {
         let mut rules = rules.clone();
         rules.set_mode(RxModes::from_bits_truncate(bits), true);
@@ -75,7 +51,7 @@ fn looks_allocate_nothing() {
     let mut checks = [SpoofCheck::off(), SpoofCheck::new(OWN), SpoofCheck::with_ip(OWN, sources)];
     let frames = frames();
 
-    let before = COUNT.get();
+    let before = heap::COUNT.get();
     let mut answers = [0_usize; 2];
     for frame in &frames {
         for filter in &mut filters {
@@ -86,6 +62,6 @@ fn looks_allocate_nothing() {
         }
         let _ = (may_teach(frame), learn(frame, OWN));
     }
-    assert_eq!(COUNT.get(), before);
+    assert_eq!(heap::COUNT.get(), before);
     assert!(answers.iter().all(|n| *n > 1000), "{answers:?}: both are there");
 }

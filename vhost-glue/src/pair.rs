@@ -266,7 +266,7 @@ impl<Q: PortQueue> Pair<Q> {
 
     /// Holds calls back as the driver commanded; those that are due by that are made.
     fn moderate(&mut self) {
-        let now = self.now();
+        let now = self.clock()();
         let coalescing = &self.adopted.settings.coalescing;
         let index = (self.plan.pair as u16).wrapping_mul(2); // at most 254
         if let Some(rx) = &mut self.rx {
@@ -277,9 +277,10 @@ impl<Q: PortQueue> Pair<Q> {
         }
     }
 
-    /// Nanoseconds of its clock.
-    fn now(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    /// Nanoseconds of its clock, asked for when they are needed and without the pair.
+    fn clock(&self) -> impl Fn() -> u64 + Copy + use<Q> {
+        let epoch = self.epoch;
+        move || u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// A job changed something.

@@ -57,8 +57,8 @@ pub trait PortQueue: FrameSink + FrameSource<Error = io::Error> + Send + 'static
         Ok(())
     }
 
-    /// Told to the first queue, for all of them: from now on the guest takes `on` of [`Features::GUEST_OFFLOADS`], some of those that it acknowledged. At first that
-    /// is all of them. Frames that need others are not delivered.
+    /// Told to the first queue, for all of them: from now on the guest takes `on` of [`Features::GUEST_OFFLOADS`], some of
+    /// those that it acknowledged. At first that is all of them. Frames that need others are not delivered.
     ///
     /// # Errors
     /// As [`set_active`](Self::set_active).

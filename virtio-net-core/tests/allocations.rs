@@ -1,8 +1,9 @@
 //! A driver that receives, copies, holds and gives back allocates nothing after its set-up.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "../../virtio-ring/tests/common/heap.rs"]
+mod heap;
+
 use std::convert::Infallible;
 
 use virtio_net_core::backend::{FrameSource, Placed, RxRoom, Supply};
@@ -10,31 +11,6 @@ use virtio_net_core::driver::{BufferPlan, NetDriver, Received};
 use virtio_net_core::rx::{RxFilter, RxFormat, RxPump};
 use virtio_net_core::{Features, NetHeader};
 use virtio_ring::{AnyDevice, AnyDriver, Format, GuestAddr, HeapMemory, QueueConfig};
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counted for each thread.
-struct Counting;
-
-#[expect(unsafe_code, reason = "implements the allocator")]
-// SAFETY: everything is the system's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Gone at the very end of a thread.
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's contract.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 struct All;
 impl RxFilter for All {
@@ -88,7 +64,7 @@ fn receiving_allocates_nothing() {
             let mut pump = RxPump::new(mem.clone(), 256, rules);
             let mut source = Lengths { bytes: vec![7; 65_589], next: 0, left: 0 };
             let mut held = Vec::with_capacity(256);
-            let before = COUNT.get();
+            let before = heap::COUNT.get();
             let (mut frames, mut copied) = (0, 0);
             for round in 0..300 {
                 source.left = 3;
@@ -109,7 +85,7 @@ fn receiving_allocates_nothing() {
                     }
                 }
             }
-            assert_eq!(COUNT.get() - before, 0, "{format:?}, in order {in_order}");
+            assert_eq!(heap::COUNT.get() - before, 0, "{format:?}, in order {in_order}");
             assert!(frames == 900 && copied > 200, "{frames} frames, {copied} copied");
         }
     }

@@ -2,38 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "test")]
 
 mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/heap.rs"]
+mod heap;
 
 use common::guest::{BUFFER, TABLE};
 use common::peers::{List, Setup};
 use virtio_ring::{DeviceRing, DriverRing, Element, Format, GuestAddr, Handle, HeapMemory, Reorder, Reposting, Ticket};
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counted for each thread.
-struct Counting;
-
-#[expect(unsafe_code, reason = "implements the allocator")]
-// SAFETY: everything is the system's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // Gone at the very end of a thread.
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's contract.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's contract.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn nothing_is_allocated_after_the_set_up() {
@@ -47,7 +21,7 @@ fn nothing_is_allocated_after_the_set_up() {
         let elements: Vec<Element> =
             (0..6).map(|i| Element { addr: GuestAddr(BUFFER + 64 * i), len: 64, writable: true }).collect();
         let mut sum = 0;
-        let before = COUNT.get();
+        let before = heap::COUNT.get();
         for round in 0..400_usize {
             while driver.add(&elements[round % 3..][..1 + round % 4]).is_ok() {}
             let _ = driver.flush();
@@ -68,7 +42,7 @@ fn nothing_is_allocated_after_the_set_up() {
                 }
             }
         }
-        assert_eq!(COUNT.get() - before, 0, "{setup:?}");
+        assert_eq!(heap::COUNT.get() - before, 0, "{setup:?}");
         assert!(sum > 1600, "{sum}");
     }
 }

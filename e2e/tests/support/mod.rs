@@ -9,6 +9,7 @@ pub(crate) mod served;
 pub(crate) mod wire;
 
 use e2e::daemon::{Ending, Holdings, Program};
+use e2e::dpdk::Dpdk;
 use e2e::netns::TapSpec;
 use e2e::{Daemon, Error, HostEnd, Line, TapNet, Verdict, Workshop};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,18 @@ pub(crate) fn tap_net(shop: &Workshop) -> Option<TapNet> {
     match made {
         Ok(net) => Some(net),
         Err(e @ Error::NeedsRoot { .. }) => {
+            println!("skipped: {e}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// DPDK, or `None` and a word why not.
+pub(crate) fn dpdk(shop: &Workshop) -> Option<Dpdk> {
+    match shop.prepare_dpdk(&mut say) {
+        Ok(dpdk) => Some(dpdk),
+        Err(e @ (Error::NeedsRoot { .. } | Error::NoPackage { .. })) => {
             println!("skipped: {e}");
             None
         }

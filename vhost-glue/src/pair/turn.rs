@@ -26,8 +26,7 @@ impl<Q: PortQueue> Pair<Q> {
         if let Some(learner) = self.plan.shared.learner() {
             learner.expire();
         }
-        let epoch = self.epoch;
-        let now = || u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now = self.clock();
         self.tx.iter_mut().for_each(|tx| tx.make_due(now));
         self.rx.iter_mut().for_each(|rx| rx.make_due(now));
         let plan = &mut self.plan;

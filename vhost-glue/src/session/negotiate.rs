@@ -58,14 +58,12 @@ impl<P: Port> Session<'_, P> {
         if foreign != 0 {
             return Err(Refusal::NotOffered { bits: foreign }.into());
         }
-        let mut acked = Features::from_bits_retain(u128::from(bits & !PROTOCOL_BIT));
         let mut net = self.parts.net.clone();
+        let passed_on = Features::from_bits_retain(u128::from(bits & !PROTOCOL_BIT));
         // QEMU serves the control queue itself and does not pass that bit on.
-        let kept = acked | (self.parts.offered() & Features::FRONT_END_MAY_KEEP);
-        if net.acknowledge(acked).is_err() && net.acknowledge(kept).is_ok() {
-            acked = kept;
-        }
-        net.acknowledge(acked).map_err(Refusal::Features)?;
+        let kept = passed_on | (self.parts.offered() & Features::FRONT_END_MAY_KEEP);
+        net.acknowledge(passed_on).or_else(|e| net.acknowledge(kept).map_err(|_| e)).map_err(Refusal::Features)?;
+        let acked = net.acked();
         let begins_disabled = bits & PROTOCOL_BIT != 0;
         // The same again while a ring is in use, or about to be, changes nothing. When all were disabled or stopped another driver
         // may begin: User Mode Linux says nothing else of that. Whether it is the one before its control ring shows.
